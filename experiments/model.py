@@ -1,0 +1,230 @@
+"""The domain types: an experiment, its variants and what they offer. Values only, frozen.
+
+A document (what people write, `document.py`) becomes an `Experiment`; everything downstream reads
+these types and never the document. Money is integer minor units, windows are `timedelta`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class OfferKind(StrEnum):
+    """What an offer is to the shopper; `none` is the absence of an offer."""
+
+    UPSELL = "upsell"
+    CROSS_SELL = "cross_sell"
+    DOWNSELL = "downsell"
+    BUNDLE = "bundle"
+    NONE = "none"
+
+
+class UnitKind(StrEnum):
+    """Who is randomised."""
+
+    VISITOR = "visitor"
+    CUSTOMER = "customer"
+    SESSION = "session"
+    REQUEST = "request"
+
+
+class Anchor(StrEnum):
+    """The instant from which a unit's windows run."""
+
+    ASSIGNMENT = "assignment"
+    EXPOSURE = "exposure"
+
+
+class PolicyKind(StrEnum):
+    """How shares are set."""
+
+    FIXED = "fixed"
+    THOMPSON = "thompson"
+    TOP_TWO = "top_two"
+
+
+class MetricKind(StrEnum):
+    """How a metric is formed from unit totals."""
+
+    PROPORTION = "proportion"
+    MEAN = "mean"
+    RATIO = "ratio"
+
+
+class Direction(StrEnum):
+    """Which way a metric is good."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class Lifecycle(StrEnum):
+    """draft -> running <-> paused -> stopped -> archived."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    ARCHIVED = "archived"
+
+
+class ConditionOp(StrEnum):
+    """How a condition compares a field of the request with its value."""
+
+    EQ = "eq"
+    NE = "ne"
+    IN = "in"
+    NOT_IN = "not_in"
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One test of one field of the request; a tuple of them holds when all hold."""
+
+    field: str
+    op: ConditionOp
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a variant shows. `cost_minor` never leaves for a browser."""
+
+    kind: OfferKind
+    sku: str | None = None
+    price_minor: int | None = None
+    cost_minor: int | None = None
+    headline: str | None = None
+    benefit: str | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_OFFER = Offer(kind=OfferKind.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An alternative; its place in `Experiment.variants` is its arm index and never changes."""
+
+    key: str
+    offer: Offer
+    is_control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """A prior in place of the default: Beta(alpha, beta), or Normal-inverse-gamma.
+
+    For a proportion give `alpha` and `beta`; for a mean `mean`, `kappa`, `nu`, `scale` (a variance,
+    in the metric's unit squared).
+    """
+
+    alpha: float | None = None
+    beta: float | None = None
+    mean: float | None = None
+    kappa: float | None = None
+    nu: float | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomMetric:
+    """A metric over `custom` events of one name.
+
+    `proportion` = units with the event / units, `mean` = sum of value per unit,
+    `ratio` = sum of value / number of events.
+    """
+
+    key: str
+    kind: MetricKind
+    event: str
+    window: timedelta | None = None
+    direction: Direction = Direction.UP
+    prior: Prior | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """Margins by which a metric may be worse than control: relative, or absolute for ratings."""
+
+    metric: str
+    warn: float
+    throttle: float
+    kill: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """How shares follow posteriors (statistics: shares of K variants, floor, control share)."""
+
+    kind: PolicyKind = PolicyKind.FIXED
+    objective: str = "margin_per_unit"
+    control_share: float = 0.10
+    floor: float = 0.02
+    cadence: timedelta = timedelta(seconds=60)
+    burn_in: int = 200
+    discount_half_life: timedelta | None = None
+    shares: Mapping[str, float] | None = None
+    prior: Prior | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Winsorise:
+    """Quantiles of the non-zero unit totals beyond which a total is capped."""
+
+    lower: float = 0.001
+    upper: float = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """When to recommend stopping: money still to be won, loss of the leader, or a date."""
+
+    value_remaining_below: int | None = None
+    loss_below: float | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A validated experiment: everything a decision, a fold or a report needs to know of it."""
+
+    key: str
+    touchpoint: str
+    currency: str
+    variants: tuple[Variant, ...]
+    name: str = ""
+    hypothesis: str = ""
+    unit: UnitKind = UnitKind.VISITOR
+    anchor: Anchor = Anchor.ASSIGNMENT
+    attribution_window: timedelta = timedelta(days=7)
+    refund_window: timedelta = timedelta(days=30)
+    reassign_after: timedelta | None = None
+    audience: tuple[Condition, ...] = ()
+    policy: PolicySettings = PolicySettings()
+    guardrails: tuple[Guardrail, ...] = ()
+    metrics: tuple[CustomMetric, ...] = ()
+    winsorise: Winsorise | None = Winsorise()
+    priority: int = 0
+    layer: str | None = None
+    stop_rule: StopRule = StopRule()
+    salt: str = ""
+
+    @property
+    def control(self) -> Variant:
+        """The one control variant."""
+        return next(variant for variant in self.variants if variant.is_control)
+
+    def variant(self, key: str) -> Variant:
+        """The variant of that key; KeyError when there is none."""
+        for variant in self.variants:
+            if variant.key == key:
+                return variant
+        raise KeyError(key)

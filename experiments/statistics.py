@@ -1,0 +1,161 @@
+"""Addable sufficient statistics: integer sums of unit vectors, and the cells they live in.
+
+A *unit vector* maps feature names to integers (the features of one enrolled unit, zeros left out).
+`Moments` holds the sums of the vectors of many units and the sums of all pairwise products, as
+Python integers: exact whatever their size, so that removing a unit restores the former state bit for
+bit and `verify` can ask for equality instead of closeness.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+FIXED_POINT = 1 << 32
+"""Scale of every feature that is not a count or minor units: value v is kept as round(2^32 v)."""
+
+FEATURES = (
+    "assigned",  # 1 for every enrolled unit
+    "units",  # 1 once the unit has its anchor: the denominator of every per-unit metric
+    "exposed",
+    "clicked",  # exposed and clicked
+    "took",  # exposed and accepted
+    "converted",
+    "orders",
+    "revenue",  # booked value of the orders, minor units
+    "refunded_orders",
+    "refunded_value",  # effective refunds, minor units
+    "cancelled_orders",
+    "margin",  # minor units, over orders of known cost
+    "carts",
+    "abandoned",
+    "rating_sum",  # sum of score/scale, fixed point
+    "ratings",
+    "pre_margin",  # margin of the 30 days before the anchor, minor units
+    "buyer_90d",  # ordered within 90 days of the anchor
+    "repeat_90d",  # ordered at least twice within 90 days of the anchor
+    "ltv_30d",
+    "ltv_90d",
+    "ltv_180d",
+    "unknown_cost_orders",
+    "unconverted_orders",
+    "crossover",  # merged from enrolments of different variants
+    "revenue_capped",  # the winsorised copies; equal to the raw totals while there is no cap
+    "net_revenue_capped",
+    "refunded_value_capped",
+    "margin_capped",
+)
+
+MONEY_TOTALS = ("revenue", "net_revenue", "refunded_value", "margin")
+"""Unit totals of money that have a histogram and a winsorised copy (`<name>_capped`)."""
+
+
+def custom_features(metric_key: str) -> tuple[str, str, str]:
+    """Names of a custom metric's features: had the event (0/1), events, sum of value (fixed point)."""
+    return f"{metric_key}:had", f"{metric_key}:count", f"{metric_key}:sum"
+
+
+def product_name(a: str, b: str) -> str:
+    """The key of the sum of products of two features, whichever way round they are given."""
+    return f"{a}*{b}" if a <= b else f"{b}*{a}"
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums and cross-products of integer unit vectors; adding and subtracting are exact inverses.
+
+    `sums` maps a feature to its sum, `products` a pair (`product_name`) to the sum of the product.
+    Zeros are never stored, so equal moments are equal dictionaries.
+    """
+
+    sums: dict[str, int] = field(default_factory=dict)
+    products: dict[str, int] = field(default_factory=dict)
+
+    def sum(self, feature: str) -> int:
+        """Sum of one feature over the units."""
+        return self.sums.get(feature, 0)
+
+    def product(self, a: str, b: str) -> int:
+        """Sum over the units of feature a times feature b."""
+        return self.products.get(product_name(a, b), 0)
+
+    def add_unit(self, vector: Mapping[str, int], sign: int = 1) -> None:
+        """Add (sign 1) or remove (sign -1) one unit's vector, in place.
+
+        >>> moments = Moments()
+        >>> moments.add_unit({"units": 1, "orders": 2})
+        >>> moments.product("orders", "orders"), moments.product("units", "orders")
+        (4, 2)
+        """
+        items = sorted((name, value) for name, value in vector.items() if value)
+        for index, (name, value) in enumerate(items):
+            _accumulate(self.sums, name, sign * value)
+            for other, other_value in items[index:]:
+                _accumulate(self.products, f"{name}*{other}", sign * value * other_value)
+
+    def add(self, other: "Moments", sign: int = 1) -> None:
+        """Add (or with sign -1 remove) other moments, in place."""
+        for name, value in other.sums.items():
+            _accumulate(self.sums, name, sign * value)
+        for name, value in other.products.items():
+            _accumulate(self.products, name, sign * value)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        total = Moments(dict(self.sums), dict(self.products))
+        total.add(other)
+        return total
+
+    def __bool__(self) -> bool:
+        return bool(self.sums or self.products)
+
+
+def total_of(parts: Iterable[Moments]) -> Moments:
+    """The sum of any number of moments."""
+    total = Moments()
+    for part in parts:
+        total.add(part)
+    return total
+
+
+def _accumulate(store: dict[str, int], name: str, amount: int) -> None:
+    value = store.get(name, 0) + amount
+    if value:
+        store[name] = value
+    else:
+        store.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CellKey:
+    """Where a unit's contribution lies within its experiment."""
+
+    variant: str
+    segment: str
+    candidate_set: int
+    day: date  # enrolment day in the store's time zone
+    epoch: int
+
+
+@dataclass(slots=True)
+class Cell:
+    """The moments of the units of one cell, and histograms of their money totals.
+
+    `histograms` maps a name of `MONEY_TOTALS` to {bin of `histogram.bin_of`: units}.
+    """
+
+    key: CellKey
+    candidates: frozenset[str]  # variant keys of key.candidate_set
+    moments: Moments = field(default_factory=Moments)
+    histograms: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def add_unit(self, vector: Mapping[str, int], totals: Mapping[str, int], sign: int = 1) -> None:
+        """Add or remove one unit: its vector and its bins (money total name -> bin, no zero totals)."""
+        self.moments.add_unit(vector, sign)
+        for name, bin_number in totals.items():
+            histogram = self.histograms.setdefault(name, {})
+            count = histogram.get(bin_number, 0) + sign
+            if count:
+                histogram[bin_number] = count
+            else:
+                del histogram[bin_number]
+            if not histogram:
+                del self.histograms[name]
