@@ -70,6 +70,14 @@ class Lifecycle(StrEnum):
     ARCHIVED = "archived"
 
 
+class VariantState(StrEnum):
+    """Whether a variant may still be shown; killed is what a guardrail does, retired a person."""
+
+    ACTIVE = "active"
+    RETIRED = "retired"
+    KILLED = "killed"
+
+
 class ConditionOp(StrEnum):
     """How a condition compares a field of the request with its value."""
 
