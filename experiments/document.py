@@ -1,0 +1,237 @@
+"""The experiment document: read, and written back in its canonical form.
+
+`parse_document` names every fault at once; `to_document` is its canonical inverse; documents that mean
+the same give equal experiments, which is how `apply` knows that there is nothing to do.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from experiments.document_changes import check_change
+from experiments.document_rules import rule_faults
+from experiments.document_schema import experiment_schema
+from experiments.eligibility import conditions_of, mapping_of
+from experiments.errors import FieldError, InvalidDocument
+from experiments.json_schema import check
+from experiments.model import (
+    Anchor,
+    CustomMetric,
+    Direction,
+    Experiment,
+    Guardrail,
+    MetricKind,
+    Offer,
+    OfferKind,
+    PolicyKind,
+    PolicySettings,
+    Prior,
+    StopRule,
+    UnitKind,
+    Variant,
+    Winsorise,
+)
+from experiments.times import format_duration, format_instant, parse_duration, parse_instant
+
+__all__ = ["check_change", "experiment_schema", "parse_document", "to_document"]
+
+_Document = Mapping[str, Any]
+_SCHEMA = experiment_schema()
+_LATER = frozenset({"segment", "contextual"})  # policy kinds of the wire that this version does not run
+
+
+def parse_document(document: Mapping[str, Any], *, currency_default: str | None = None) -> Experiment:
+    """Read a document; InvalidDocument carries every fault, each with its pointer and remedy.
+
+    `currency_default` is the store's currency, for a document that names none.
+    """
+    faults: list[FieldError] = []
+    cleaned = check(_SCHEMA, document, "", faults)
+    if isinstance(cleaned, dict):
+        if cleaned.get("currency", "faulty") is None:
+            cleaned["currency"] = currency_default
+        faults = [*_explained(document, faults), *rule_faults(cleaned)]
+    if faults:
+        raise InvalidDocument(tuple(faults))
+    return _experiment(cleaned)
+
+
+def to_document(experiment: Experiment) -> dict[str, Any]:
+    """Write the canonical document: every default explicit, parsing it gives the experiment back."""
+    again = experiment.reassign_after
+    return {
+        "key": experiment.key,
+        "name": experiment.name,
+        "hypothesis": experiment.hypothesis,
+        "touchpoint": experiment.touchpoint,
+        "unit": experiment.unit.value,
+        "currency": experiment.currency,
+        "anchor": experiment.anchor.value,
+        "attribution_window": format_duration(experiment.attribution_window),
+        "refund_window": format_duration(experiment.refund_window),
+        "reassign_after": "never" if again is None else format_duration(again),
+        "audience": mapping_of(experiment.audience),
+        "policy": _policy_document(experiment.policy),
+        "variants": [_variant_document(variant) for variant in experiment.variants],
+        "guardrails": [
+            {"metric": rail.metric, "warn": rail.warn, "throttle": rail.throttle, "kill": rail.kill}
+            for rail in experiment.guardrails
+        ],
+        "metrics": [_metric_document(metric) for metric in experiment.metrics],
+        "winsorise": experiment.winsorise
+        and {"lower": experiment.winsorise.lower, "upper": experiment.winsorise.upper},
+        "priority": experiment.priority,
+        "layer": experiment.layer,
+        "stop_rule": {
+            "value_remaining_below": experiment.stop_rule.value_remaining_below,
+            "loss_below": experiment.stop_rule.loss_below,
+            "at": experiment.stop_rule.at and format_instant(experiment.stop_rule.at),
+        },
+        "salt": experiment.salt,
+    }
+
+
+def _explained(document: _Document, faults: list[FieldError]) -> list[FieldError]:
+    """Say of a policy kind that the wire knows and this version does not, that it is not available."""
+    policy = document.get("policy")
+    kind = policy.get("kind") if isinstance(policy, Mapping) else None
+    if kind not in _LATER:
+        return faults
+    available = ", ".join(one.value for one in PolicyKind)
+    remedy = f"{kind} is not available in this version; use one of {available}"
+    better = FieldError("/policy/kind", "unavailable", remedy)
+    return [better if fault.pointer == "/policy/kind" else fault for fault in faults]
+
+
+def _experiment(cleaned: _Document) -> Experiment:
+    again = cleaned["reassign_after"]
+    stop = cleaned["stop_rule"]
+    return Experiment(
+        key=cleaned["key"],
+        touchpoint=cleaned["touchpoint"],
+        currency=cleaned["currency"],
+        variants=tuple(_variant(item) for item in cleaned["variants"]),
+        name=cleaned["name"],
+        hypothesis=cleaned["hypothesis"],
+        unit=UnitKind(cleaned["unit"]),
+        anchor=Anchor(cleaned["anchor"]),
+        attribution_window=parse_duration(cleaned["attribution_window"]),
+        refund_window=parse_duration(cleaned["refund_window"]),
+        reassign_after=None if again == "never" else parse_duration(again),
+        audience=conditions_of(cleaned["audience"]),
+        policy=_policy(cleaned["policy"]),
+        guardrails=tuple(Guardrail(**item) for item in cleaned["guardrails"]),
+        metrics=tuple(_metric(item) for item in cleaned["metrics"]),
+        winsorise=None if cleaned["winsorise"] is None else Winsorise(**cleaned["winsorise"]),
+        priority=cleaned["priority"],
+        layer=cleaned["layer"],
+        stop_rule=StopRule(
+            value_remaining_below=stop["value_remaining_below"],
+            loss_below=stop["loss_below"],
+            at=None if stop["at"] is None else parse_instant(stop["at"]),
+        ),
+        salt=cleaned["salt"] or cleaned["key"],
+    )
+
+
+def _variant(item: _Document) -> Variant:
+    offer = item["offer"]
+    return Variant(
+        key=item["key"],
+        is_control=item["is_control"],
+        offer=Offer(
+            kind=OfferKind(offer["kind"]),
+            sku=offer["sku"],
+            price_minor=offer["price"],
+            cost_minor=offer["cost"],
+            headline=offer["headline"],
+            benefit=offer["benefit"],
+            payload=dict(offer["payload"]),
+        ),
+    )
+
+
+def _policy(item: _Document) -> PolicySettings:
+    return PolicySettings(
+        kind=PolicyKind(item["kind"]),
+        objective=item["objective"],
+        control_share=item["control_share"],
+        floor=item["floor"],
+        cadence=parse_duration(item["cadence"]),
+        burn_in=item["burn_in"],
+        discount_half_life=_duration(item["discount_half_life"]),
+        shares=item["shares"],
+        prior=_prior(item["prior"]),
+    )
+
+
+def _metric(item: _Document) -> CustomMetric:
+    return CustomMetric(
+        key=item["key"],
+        kind=MetricKind(item["kind"]),
+        event=item["event"],
+        window=_duration(item["window"]),
+        direction=Direction(item["direction"]),
+        prior=_prior(item["prior"]),
+    )
+
+
+def _prior(item: _Document | None) -> Prior | None:
+    return None if item is None else Prior(**item)
+
+
+def _duration(text: str | None) -> timedelta | None:
+    return None if text is None else parse_duration(text)
+
+
+def _policy_document(policy: PolicySettings) -> dict[str, Any]:
+    half_life = policy.discount_half_life
+    return {
+        "kind": policy.kind.value,
+        "objective": policy.objective,
+        "control_share": policy.control_share,
+        "floor": policy.floor,
+        "cadence": format_duration(policy.cadence),
+        "burn_in": policy.burn_in,
+        "discount_half_life": None if half_life is None else format_duration(half_life),
+        **_present({"shares": policy.shares and dict(policy.shares), "prior": _prior_document(policy.prior)}),
+    }
+
+
+def _variant_document(variant: Variant) -> dict[str, Any]:
+    offer = variant.offer
+    members = {
+        "sku": offer.sku,
+        "price": offer.price_minor,
+        "cost": offer.cost_minor,
+        "headline": offer.headline,
+        "benefit": offer.benefit,
+        "payload": dict(offer.payload) or None,
+    }
+    return {
+        "key": variant.key,
+        "is_control": variant.is_control,
+        "offer": {"kind": offer.kind.value, **_present(members)},
+    }
+
+
+def _metric_document(metric: CustomMetric) -> dict[str, Any]:
+    window = None if metric.window is None else format_duration(metric.window)
+    return {
+        "key": metric.key,
+        "kind": metric.kind.value,
+        "event": metric.event,
+        "direction": metric.direction.value,
+        **_present({"window": window, "prior": _prior_document(metric.prior)}),
+    }
+
+
+def _prior_document(prior: Prior | None) -> dict[str, Any] | None:
+    if prior is None:
+        return None
+    names = ("alpha", "beta", "mean", "kappa", "nu", "scale")
+    return _present({name: getattr(prior, name) for name in names})
+
+
+def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,0 +1,226 @@
+"""Which variants a request may be assigned, which may be shown, and the rule that forbids the others.
+
+Two questions, kept apart: the *candidates* are fixed at assignment and enter the analysis; what is
+*showable* is asked again at each call, and its answer never changes the assignment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from experiments.document_schema import audience_schema
+from experiments.errors import FieldError, InvalidDocument
+from experiments.json_schema import check, child
+from experiments.model import Condition, ConditionOp, OfferKind, Variant, VariantState
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What a request says of the cart, the item looked at and everything else (`fields`)."""
+
+    cart_skus: frozenset[str] = frozenset()
+    cart_value_minor: int | None = None
+    cart_items: int = 0
+    item_sku: str | None = None
+    item_price_minor: int | None = None
+    item_category: str | None = None
+    fields: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """The candidate set, in the experiment's order, and for every other variant the rule it broke."""
+
+    candidates: tuple[str, ...]
+    rejected: Mapping[str, str]
+
+    @property
+    def enrols(self) -> bool:
+        """Whether there is a choice: a unit that could only get the control is not enrolled."""
+        return len(self.candidates) > 1
+
+
+def eligible(
+    variants: tuple[Variant, ...],
+    states: Mapping[str, VariantState],
+    context: RequestContext,
+    out_of_stock: frozenset[str],
+) -> Eligibility:
+    """Form the candidate set of a request; a variant without a state is active.
+
+    The control is always a candidate, an offer or not: dropping it would leave nothing to compare with.
+    """
+    candidates: list[str] = []
+    rejected: dict[str, str] = {}
+    for variant in variants:
+        state = states.get(variant.key, VariantState.ACTIVE)
+        rule = None if variant.is_control else showable(variant, state, context, out_of_stock)
+        if rule is None:
+            candidates.append(variant.key)
+        else:
+            rejected[variant.key] = rule
+    return Eligibility(tuple(candidates), rejected)
+
+
+def showable(
+    variant: Variant, state: VariantState, context: RequestContext, out_of_stock: frozenset[str]
+) -> str | None:
+    """Name the rule that forbids showing the variant now, or None when it may be shown.
+
+    In this order: `retired`, `killed`, `in_cart` (the cart holds the sku, or it is the item itself),
+    `out_of_stock`. A control without an offer can always be shown: it shows nothing.
+    """
+    if variant.is_control and variant.offer.kind is OfferKind.NONE:
+        return None
+    if state is not VariantState.ACTIVE:
+        return state.value
+    sku = variant.offer.sku
+    if sku is None:
+        return None
+    if sku in context.cart_skus or sku == context.item_sku:
+        return "in_cart"
+    return "out_of_stock" if sku in out_of_stock else None
+
+
+def parse_conditions(mapping: Mapping[str, Any], pointer: str) -> tuple[Condition, ...]:
+    """Read conditions as people write them; InvalidDocument names what is wrong below `pointer`.
+
+    >>> parse_conditions({"device": "mobile"}, "/audience")[0].op.value
+    'eq'
+    """
+    faults: list[FieldError] = []
+    cleaned = check(audience_schema(), mapping, pointer, faults)
+    if isinstance(cleaned, dict):
+        faults.extend(condition_faults(cleaned, pointer))
+    if faults:
+        raise InvalidDocument(tuple(faults))
+    return conditions_of(cleaned)
+
+
+def condition_faults(mapping: Mapping[str, Any], pointer: str) -> list[FieldError]:
+    """Find the fields of the item or cart that no request has: such a condition would never hold."""
+    known = {"item.price", "item.sku", "item.category", "cart_value", "cart_items"}
+    remedy = f"is not a known field; of item and cart there are {', '.join(sorted(known))}"
+    return [
+        FieldError(child(pointer, name), "unknown_field", remedy)
+        for name in mapping
+        if name in ("item", "cart") or (name.startswith(("item.", "cart.")) and name not in known)
+    ]
+
+
+def conditions_of(mapping: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """Turn a sound mapping into conditions in one canonical order, so that equal meaning is equality."""
+    found: list[Condition] = []
+    for name, test in mapping.items():
+        if isinstance(test, Mapping):
+            tests = cast(Mapping[str, Any], test)
+        else:
+            tests = {"in" if isinstance(test, list) else "eq": test}
+        found.extend(_condition(name, ConditionOp(op), value, tests) for op, value in tests.items())
+    return tuple(sorted(found, key=lambda condition: (condition.field, condition.op.value)))
+
+
+def mapping_of(conditions: tuple[Condition, ...]) -> dict[str, Any]:
+    """Write conditions as people do: the shortest mapping that means the same."""
+    by_field: dict[str, dict[str, Any]] = {}
+    for condition in conditions:
+        value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
+        by_field.setdefault(condition.field, {})[condition.op.value] = value
+    return {name: _shortest(tests) for name, tests in by_field.items()}
+
+
+def conditions_hold(conditions: tuple[Condition, ...], context: RequestContext, segment: str | None) -> bool:
+    """Whether all conditions hold for the request; a comparison of unlike types does not hold.
+
+    A missing field (or a null) fails every test but `ne`, `not_in` and `exists: false`.
+    """
+    return all(_holds(condition, _value(condition.field, context, segment)) for condition in conditions)
+
+
+def _value(name: str, context: RequestContext, segment: str | None) -> Scalar:
+    match name:
+        case "segment":
+            return segment
+        case "cart_value":
+            return context.cart_value_minor
+        case "cart_items":
+            return context.cart_items
+        case "item.price":
+            return context.item_price_minor
+        case "item.sku":
+            return context.item_sku
+        case "item.category":
+            return context.item_category
+        case _:
+            return context.fields.get(name)
+
+
+def _holds(condition: Condition, found: Scalar) -> bool:
+    wanted = condition.value
+    match condition.op:
+        case ConditionOp.EXISTS:
+            return (found is not None) == wanted
+        case ConditionOp.EQ:
+            return _same(found, wanted)
+        case ConditionOp.NE:
+            return not _same(found, wanted)
+        case ConditionOp.IN:
+            return any(_same(found, one) for one in wanted)
+        case ConditionOp.NOT_IN:
+            return not any(_same(found, one) for one in wanted)
+        case ConditionOp.GT:
+            return _comparable(found, wanted) and found > wanted
+        case ConditionOp.GTE:
+            return _comparable(found, wanted) and found >= wanted
+        case ConditionOp.LT:
+            return _comparable(found, wanted) and found < wanted
+        case ConditionOp.LTE:
+            return _comparable(found, wanted) and found <= wanted
+
+
+def _family(value: object) -> type | None:
+    match value:
+        case bool():  # before int: JSON's true is not 1
+            return bool
+        case int() | float():
+            return float
+        case str():
+            return str
+        case _:
+            return None
+
+
+def _same(a: Scalar, b: Scalar) -> bool:
+    return a is not None and _family(a) is _family(b) and a == b
+
+
+def _comparable(a: Any, b: Any) -> bool:
+    return _family(a) is _family(b) and _family(a) in (float, str)
+
+
+_ONE_OF = {ConditionOp.IN: ConditionOp.EQ, ConditionOp.NOT_IN: ConditionOp.NE}
+
+
+def _condition(name: str, op: ConditionOp, value: Any, siblings: Mapping[str, Any]) -> Condition:
+    if op not in _ONE_OF:
+        return Condition(name, op, _plain(value))
+    distinct = {(str(_family(one)), _plain(one)): _plain(one) for one in value}
+    values = tuple(distinct[key] for key in sorted(distinct))
+    if len(values) == 1 and _ONE_OF[op].value not in siblings:  # a test is never written twice
+        return Condition(name, _ONE_OF[op], values[0])
+    return Condition(name, op, values)
+
+
+def _plain(value: Any) -> Any:
+    # 5.0 and 5 mean the same in JSON and must be written alike.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _shortest(tests: dict[str, Any]) -> Any:
+    if len(tests) == 1:
+        for short in (ConditionOp.EQ.value, ConditionOp.IN.value):
+            if short in tests:
+                return tests[short]
+    return tests
