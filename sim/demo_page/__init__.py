@@ -1,0 +1,1 @@
+"""The demo's checkout page and the small server of the shop behind it."""
