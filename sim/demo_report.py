@@ -5,19 +5,18 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from experiments.money import exponent
 from sim.shop.api import Json
 from sim.shop.truth import VariantTruth
-
-MINOR_PER_UNIT = 100
 
 
 def print_report(console: Console, report: Json, true_values: Mapping[str, VariantTruth]) -> None:
     """Every variant with its money, its side effects and the truth; guardrails and verdict below."""
-    money = report["currency"]
+    currency = report["currency"]
     table = Table(title=f"{report['experiment']}: {report['units_assigned']} visitors", title_justify="left")
     for heading in ("variant", "share", "visitors", "take rate", "AOV", "conversion", "refund rate"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
-    for heading in (f"margin per visitor, {money}", "95 % interval", "true", "P(best)"):
+    for heading in (f"margin per visitor, {currency}", "95 % interval", "true", "P(best)"):
         table.add_column(heading, justify="right")
     for variant in report["variants"]:
         metrics: Json = variant["metrics"]
@@ -27,13 +26,13 @@ def print_report(console: Console, report: Json, true_values: Mapping[str, Varia
             _percent(variant["share"]),
             str(variant["assigned"]),
             _percent(_value(metrics, "take_rate")),
-            _money(_value(metrics, "aov")),
+            _money(_value(metrics, "aov"), currency),
             _percent(_value(metrics, "conversion_rate")),
             _percent(_value(metrics, "refund_rate")),
-            _money(margin["value"]),
-            f"{_money(margin['ci_low'])} to {_money(margin['ci_high'])}",
-            _money(true_values[variant["key"]].margin_per_unit),
-            _percent(margin["prob_best"]),
+            _money(margin["value"], currency),
+            f"{_money(margin.get('ci_low'), currency)} to {_money(margin.get('ci_high'), currency)}",
+            _money(true_values[variant["key"]].margin_per_unit, currency),
+            _percent(margin.get("prob_best")),
         )
     console.print(table)
     for guardrail in report["guardrails"]:
@@ -61,5 +60,6 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _money(minor: float | None) -> str:
-    return "-" if minor is None else f"{minor / MINOR_PER_UNIT:.2f}"
+def _money(minor: float | None, currency: str) -> str:
+    digits = exponent(currency)
+    return "-" if minor is None else f"{minor / 10**digits:.{digits}f}"
