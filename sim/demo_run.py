@@ -81,7 +81,7 @@ class Running:
 def running(setting: Setting) -> Generator[Running]:
     """Create the store and serve it until the context ends; then every child is stopped."""
     document = load_document()
-    keys = _create_store(setting, document["currency"])
+    keys = create_store(setting.folder, setting.database, document["currency"])
     children: list[Child] = []
     try:
         with Api(setting.url, keys["secret_key"]) as api:
@@ -113,6 +113,17 @@ def load_document() -> Json:
     return yaml.safe_load(text)
 
 
+def create_store(folder: Path, database: str, currency: str, *, simulated: bool = True) -> Json:
+    """A fresh store in a folder, simulated or not; returns its keys."""
+    if (folder / "rialto.db").exists():
+        raise DemoFailed(f"{folder} already holds a store: give --data an empty directory")
+    kind = ("--simulated", "--scopes", SCOPES) if simulated else ()
+    made = run_rialto("init", "--database", database, "--json", "--currency", currency, *kind)
+    if made.returncode != 0:
+        raise DemoFailed(f"init: {error_line(made)}")
+    return json.loads(made.stdout)
+
+
 def drive(demo: Running, *, day_s: float, seconds: float | None) -> Generator[int]:
     """Step after step, a simulated day every `day_s` seconds; yields the visitors of each full day."""
     pace_s = day_s * (demo.setting.step / timedelta(days=1))
@@ -131,16 +142,3 @@ def drive(demo: Running, *, day_s: float, seconds: float | None) -> Generator[in
 def _traffic(setting: Setting, api: Api, shop: Shop, document: Json) -> Traffic:
     rng = np.random.default_rng(setting.seed)
     return Traffic(api, shop, document, start=START, step=setting.step, per_day=setting.per_day, rng=rng)
-
-
-def _create_store(setting: Setting, currency: str) -> Json:
-    """A fresh simulated store; returns its keys."""
-    if (setting.folder / "rialto.db").exists():
-        raise DemoFailed(f"{setting.folder} already holds a store: give --data an empty directory")
-    made = run_rialto(
-        *("init", "--database", setting.database, "--simulated", "--json"),
-        *("--currency", currency, "--scopes", SCOPES),
-    )
-    if made.returncode != 0:
-        raise DemoFailed(f"init: {error_line(made)}")
-    return json.loads(made.stdout)
