@@ -95,7 +95,7 @@ def _explained(document: _Document, faults: list[FieldError]) -> list[FieldError
     """Say of a policy kind that the wire knows and this version does not, that it is not available."""
     policy = document.get("policy")
     kind = policy.get("kind") if isinstance(policy, Mapping) else None
-    if kind not in _LATER:
+    if not isinstance(kind, str) or kind not in _LATER:
         return faults
     available = ", ".join(one.value for one in PolicyKind)
     remedy = f"{kind} is not available in this version; use one of {available}"

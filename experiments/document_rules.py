@@ -1,7 +1,7 @@
 """The rules of the experiment document that span fields.
 
 Each takes the document as `json_schema.check` cleaned it (faulty members are absent, faulty elements
-`INVALID`) and yields faults; a rule whose fields are absent has nothing to say.
+and members of open maps `INVALID`) and yields faults; a rule whose fields are absent has nothing to say.
 """
 
 import math
@@ -95,7 +95,7 @@ def _offers(document: _Document) -> _Faults:
 
 def _shares(document: _Document) -> _Faults:
     policy = document.get("policy", {})
-    shares: Mapping[str, float] | None = policy.get("shares")
+    shares: Mapping[str, Any] | None = policy.get("shares")
     if shares is None or "kind" not in policy:
         return
     if policy["kind"] != PolicyKind.FIXED:
@@ -109,6 +109,8 @@ def _shares(document: _Document) -> _Faults:
         for key in sorted(shares.keys() - keys):
             remedy = "is not a variant of this experiment"
             yield FieldError(child("/policy/shares", key), "unknown_variant", remedy)
+    if INVALID in shares.values():
+        return
     total = math.fsum(shares.values())
     if abs(total - 1) > SHARES_TOLERANCE:
         yield FieldError("/policy/shares", "shares_sum", f"shares must sum to 1, found {total:.6g}")
@@ -151,8 +153,8 @@ def _priors(document: _Document) -> _Faults:
 
 
 def _prior(pointer: str, prior: _Document | None, kind: str | None) -> _Faults:
-    if prior is None or kind is None:
-        return
+    if prior is None or kind is None or len(prior) < len(_BETA | _NORMAL):
+        return  # the last: one of its numbers is faulty, which is said already
     given = frozenset(name for name, value in prior.items() if value is not None)
     if kind == MetricKind.RATIO:
         remedy = "a ratio has no prior: its read-out is by the delta method; remove it"

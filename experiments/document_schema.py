@@ -207,12 +207,20 @@ _VARIANT = _closed(
 _PRIOR: _Json = {
     **_closed(
         {
-            "alpha": _described(_nullable(_POSITIVE), "Beta: successes, of a proportion."),
-            "beta": _described(_nullable(_POSITIVE), "Beta: failures, of a proportion."),
-            "mean": _described(_nullable(_REAL), "Normal-inverse-gamma: the mean, in the metric's unit."),
-            "kappa": _described(_nullable(_POSITIVE), "Normal-inverse-gamma: units the mean is worth."),
-            "nu": _described(_nullable(_POSITIVE), "Normal-inverse-gamma: units the scale is worth."),
-            "scale": _described(_nullable(_POSITIVE), "Normal-inverse-gamma: a variance, unit squared."),
+            "alpha": _described(_nullable(_POSITIVE), "Beta: successes, of a proportion.", default=None),
+            "beta": _described(_nullable(_POSITIVE), "Beta: failures, of a proportion.", default=None),
+            "mean": _described(
+                _nullable(_REAL), "Normal-inverse-gamma: the mean, in the metric's unit.", default=None
+            ),
+            "kappa": _described(
+                _nullable(_POSITIVE), "Normal-inverse-gamma: units the mean is worth.", default=None
+            ),
+            "nu": _described(
+                _nullable(_POSITIVE), "Normal-inverse-gamma: units the scale is worth.", default=None
+            ),
+            "scale": _described(
+                _nullable(_POSITIVE), "Normal-inverse-gamma: a variance, unit squared.", default=None
+            ),
         },
         "In place of the default prior: alpha and beta for a proportion, the other four for a mean.",
         default=None,

@@ -1,8 +1,8 @@
 """A small interpreter of JSON Schema (draft 2020-12): the keywords Rialto's own schemas use, no others.
 
 `check` collects every fault and returns the value cleaned: defaults filled in, faulty members left out
-(an element of an array becomes `INVALID`, so that indices stay true). Rules that span fields can then
-run on what is sound, and one answer names everything that is wrong.
+(in an array or an open map `INVALID` takes their place, so that indices and names stay). Rules that
+span fields can then run on what is sound, and one answer names everything that is wrong.
 
 Stricter than the specification in three documented ways: NaN and infinity are no numbers, 1290.0 is no
 integer (in money it betrays major units), and text must be encodable as UTF-8. Beside each keyword
@@ -188,7 +188,9 @@ def _check_object(
             faults.append(_fault(properties[name], child(pointer, name), "required", "is required"))
     for name, member in properties.items():
         if name in value:
-            _keep(cleaned, name, check(member, value[name], child(pointer, name), faults))
+            sound = check(member, value[name], child(pointer, name), faults)
+            if sound is not INVALID:
+                cleaned[name] = sound
         elif "default" in member:
             cleaned[name] = check(member, deepcopy(member["default"]), child(pointer, name), faults)
     others = [name for name in value if name not in properties]
@@ -199,13 +201,8 @@ def _check_object(
     for name in others:
         at = child(pointer, name)
         if check(schema.get("propertyNames", {"type": "string"}), name, at, faults) is not INVALID:
-            _keep(cleaned, cast(str, name), check(additional, value[name], at, faults))
+            cleaned[cast(str, name)] = check(additional, value[name], at, faults)
     return cleaned
-
-
-def _keep(cleaned: dict[str, Any], name: str, value: Any) -> None:
-    if value is not INVALID:
-        cleaned[name] = value
 
 
 def _unknown_faults(properties: Mapping[str, Schema], names: list[object], pointer: str) -> list[FieldError]:
