@@ -1,0 +1,1 @@
+"""Posteriors of one number, and how they compare: see `beta`, `normal`, `compare`."""

@@ -1,0 +1,209 @@
+"""How independent posteriors compare: who is best, by how much, and what is still to be won.
+
+All by quadrature, so equal posteriors give equal answers on every machine and no draw is ever needed;
+the error is below 1e-11 (checked against exact sums), where 10,000 draws err by 5e-3.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.posteriors.contrasts import Difference, RatioMinusOne, difference, ratio_minus_one
+from experiments.posteriors.protocol import FloatArray, Posterior
+from experiments.posteriors.quadrature import (
+    Arms,
+    arms_of,
+    nodes_of,
+    others_product,
+    panels_between,
+    rule_over,
+)
+from experiments.posteriors.roots import root_between
+
+__all__ = [
+    "Difference",
+    "RatioMinusOne",
+    "difference",
+    "expected_loss",
+    "prob_best",
+    "prob_greater",
+    "ratio_minus_one",
+    "value_remaining",
+]
+
+_TOLERANCE = 1e-12
+_HALVINGS = 12
+
+
+def prob_best(posteriors: Sequence[Posterior]) -> FloatArray:
+    """P(each arm has the largest parameter), shape (n_arms,), summing to 1.
+
+    p_k = integral of f_k(x) prod_{j != k} F_j(x) dx, arms independent. The sum over k of the integrand is
+    the derivative of prod F_j, so each panel's quadrature is checked against the exact increment of that
+    product and halved until they agree. Arms that are points (no variance) share a tie equally.
+    Wrong when arms share data (then use joint draws).
+    Source: Russo et al., A Tutorial on Thompson Sampling (2018), 3.
+
+    >>> from experiments.posteriors.beta import Beta
+    >>> [round(float(p), 4) for p in prob_best([Beta(1, 2), Beta(3, 4)])]
+    [0.3571, 0.6429]
+    """
+    if not posteriors:
+        raise ValueError("no arms to compare")
+    result = np.zeros(len(posteriors))
+    points = [k for k, posterior in enumerate(posteriors) if posterior.width == 0]
+    spread = [k for k, posterior in enumerate(posteriors) if posterior.width > 0]
+    highest_point = max((posteriors[k].mean for k in points), default=None)
+    if highest_point is not None:
+        tied = [k for k in points if posteriors[k].mean == highest_point]
+        below = float(np.prod([posteriors[k].cdf(highest_point) for k in spread]))
+        result[tied] = below / len(tied)
+    if spread:
+        moving = [posteriors[k] for k in spread]
+        result[spread] = _prob_best_spread(arms_of(moving), highest_point)
+    return result / result.sum()
+
+
+def prob_greater(a: Posterior, b: Posterior) -> float:
+    """P(theta_a > theta_b) of independent posteriors; a tie of two points counts one half.
+
+    >>> from experiments.posteriors.beta import Beta
+    >>> round(prob_greater(Beta(3, 4), Beta(1, 2)), 10)
+    0.6428571429
+    """
+    return float(prob_best([a, b])[0])
+
+
+def expected_loss(posteriors: Sequence[Posterior]) -> FloatArray:
+    """E[max_j theta_j - theta_k]: what choosing arm k costs on average, in the parameter's unit, (n_arms,).
+
+    For the arm l of highest mean, integral of F_l(x) (1 - prod_{j != l} F_j(x)) dx, which has no
+    cancellation; for the others that plus mean_l - mean_k. inf for every arm when some mean does not exist.
+
+    >>> from experiments.posteriors.beta import Beta
+    >>> [round(float(loss), 4) for loss in expected_loss([Beta(1, 1), Beta(1, 1)])]
+    [0.1667, 0.1667]
+    """
+    means = np.array([posterior.mean for posterior in posteriors])
+    if not np.all(np.isfinite(means)):
+        return np.full(len(means), np.inf)
+    leader = int(np.argmax(means))
+    rivals = [posterior for k, posterior in enumerate(posteriors) if k != leader]
+    gain = _mean_excess(posteriors[leader], rivals) if rivals else 0.0
+    return gain + (means[leader] - means)
+
+
+def value_remaining(posteriors: Sequence[Posterior], q: float = 0.95) -> float:
+    """The q quantile of max(0, max_{j != l} theta_j - theta_l), l = the arm of highest P(best).
+
+    Same unit as the parameter: what another arm may still hold over the leader. Solves
+    P(max_{j != l} theta_j <= theta_l + d) = q for d >= 0, the probability by quadrature over theta_l.
+
+    >>> from experiments.posteriors.normal import StudentT
+    >>> round(value_remaining([StudentT(0.0, 1.0), StudentT(0.0, 1.0)]), 4)  # sqrt(2) x 1.6449
+    2.3262
+    """
+    if len(posteriors) < 2:
+        return 0.0
+    leader = int(np.argmax(prob_best(posteriors)))
+    rivals = [posterior for k, posterior in enumerate(posteriors) if k != leader]
+
+    def shortfall(gain: float) -> float:
+        return _prob_all_within(posteriors[leader], rivals, gain) - q
+
+    if shortfall(0.0) >= 0:
+        return 0.0
+    high = max(rival.reach[1] for rival in rivals) - posteriors[leader].reach[0]
+    scale = posteriors[leader].width + max(rival.width for rival in rivals)
+    step = scale
+    while step < high and shortfall(step) < 0:
+        step *= 2
+    return root_between(shortfall, 0.0, min(step, high), within=1e-12 * scale)
+
+
+def _prob_best_spread(arms: Arms, floor: float | None) -> FloatArray:
+    """P(each arm is best) among arms of positive width, all of it above the point `floor`, (n_arms,)."""
+    low, high = float(arms.low.max()), float(arms.high.max())
+    if floor is not None:
+        low = max(low, _coordinate(arms, floor))
+    if low >= high:
+        return np.zeros(len(arms.posteriors))
+    edges = panels_between(arms, low, high)
+    left, right = edges[:-1], edges[1:]
+    total = np.zeros(len(arms.posteriors))
+    for halving in range(_HALVINGS + 1):
+        t, weights = rule_over(left, right)
+        cdfs = arms.cdfs(t.ravel())
+        integrand = arms.densities(t.ravel()) * others_product(cdfs)
+        parts = (integrand.reshape(-1, *t.shape) * weights).sum(axis=2)  # (n_arms, n_panels)
+        exact = np.prod(arms.cdfs(right), axis=0) - np.prod(arms.cdfs(left), axis=0)
+        rough = np.abs(parts.sum(axis=0) - exact) > _TOLERANCE
+        if halving == _HALVINGS:
+            rough[:] = False
+        total += parts[:, ~rough].sum(axis=1)
+        if not rough.any():
+            break
+        middle = 0.5 * (left[rough] + right[rough])
+        left, right = np.concatenate([left[rough], middle]), np.concatenate([middle, right[rough]])
+    return total
+
+
+def _mean_excess(leader: Posterior, rivals: Sequence[Posterior]) -> float:
+    """E[max(0, max of the rivals - leader)]."""
+    points = [rival.mean for rival in rivals if rival.width == 0]
+    spread = [rival for rival in rivals if rival.width > 0]
+    if leader.width > 0:
+        spread.insert(0, leader)
+    if not spread:
+        return max(0.0, max(points) - leader.mean)
+    arms = arms_of(spread)
+    start = float(arms.low[0]) if leader.width > 0 else _coordinate(arms, leader.mean)
+    ends = [_coordinate(arms, point) for point in points]
+    inner = sorted({end for end in ends if end > start})
+    edges = panels_between(arms, start, max([float(arms.high.max()), *inner]))
+    edges = np.unique(np.concatenate([edges, inner]))
+    t, weights = (part.ravel() for part in rule_over(edges[:-1], edges[1:]))
+    cdfs = arms.cdfs(t)
+    behind = cdfs[0] if leader.width > 0 else np.ones_like(t)
+    others = np.prod(cdfs[1:] if leader.width > 0 else cdfs, axis=0)
+    if ends:
+        others = np.where(t < max(ends), 0.0, others)
+    return float((weights * arms.points(t)[1] * behind * (1.0 - others)).sum())
+
+
+def _prob_all_within(leader: Posterior, rivals: Sequence[Posterior], gain: float) -> float:
+    """P(every rival <= leader + gain)."""
+    narrowest = min([rival.width for rival in rivals if rival.width > 0], default=leader.width)
+    if leader.width <= 2 * narrowest:
+        x, mass = nodes_of(leader)
+    else:  # a rival's distribution is a step on the leader's scale: cut the leader's rule there
+        x, mass = _nodes_cut(leader, rivals, gain)
+    within = np.ones_like(x)
+    for rival in rivals:
+        within *= rival.cdf(x + gain)
+    return float((mass * within).sum())
+
+
+def _nodes_cut(leader: Posterior, rivals: Sequence[Posterior], gain: float) -> tuple[FloatArray, FloatArray]:
+    """`nodes_of` the leader, with panels cut around every rival shifted down by the gain."""
+    arms = arms_of([leader])
+    low, high = float(arms.low[0]), float(arms.high[0])
+    cuts = {low, high}
+    for rival in rivals:
+        for widths in (-9.0, -3.0, 0.0, 3.0, 9.0):
+            cut = _coordinate(arms, rival.mean + widths * rival.width - gain)
+            if low < cut < high:
+                cuts.add(cut)
+    edges = np.array(sorted(cuts | set(panels_between(arms, low, high).tolist())))
+    t, weights = (part.ravel() for part in rule_over(edges[:-1], edges[1:]))
+    mass = weights * arms.densities(t)[0]
+    return arms.points(t)[0], mass / mass.sum()
+
+
+def _coordinate(arms: Arms, x: float) -> float:
+    """The t at which the parameter is x; infinite outside the support."""
+    if arms.log_odds is None:
+        return float(np.arcsinh((x - arms.origin) / arms.unit))
+    if 0 < x < 1:
+        return float(np.log(x) - np.log1p(-x))
+    return np.inf if x >= 1 else -np.inf

@@ -1,0 +1,149 @@
+"""Gauss-Legendre rules laid over several posteriors at once.
+
+Everything asked of independent arms is an integral of their densities and distribution functions over
+one parameter. The rule is laid in a coordinate t where they are smooth: the log-odds when all arms are
+Beta, otherwise x = centre + unit sinh(t), in which a heavy tail decays exponentially.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import asinh, hypot
+from typing import TypeGuard
+
+import numpy as np
+from scipy import special
+
+from experiments.posteriors.beta import (
+    Beta,
+    log_odds_cdf,
+    log_odds_density,
+    log_odds_moments,
+    log_odds_reach,
+)
+from experiments.posteriors.protocol import FloatArray, Posterior
+
+NODES = 128
+_LEGENDRE_X, _LEGENDRE_W = np.polynomial.legendre.leggauss(NODES)
+_CORE = 9.0
+_WIDEST = 24.0
+"""A panel wider than 24 widths of an arm inside it is cut where that arm's core (9 widths each way) ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Arms laid on the coordinate t: where each has its bulk, how wide it is there, how far it reaches.
+
+    The four arrays have shape (n_arms,).
+    """
+
+    posteriors: Sequence[Posterior]
+    centre: FloatArray
+    width: FloatArray
+    low: FloatArray
+    high: FloatArray
+    log_odds: tuple[FloatArray, FloatArray] | None  # (alpha, beta), each (n_arms, 1), when all are Beta
+    origin: float
+    unit: float
+
+    def points(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The parameter at t, and dx/dt."""
+        if self.log_odds is not None:
+            x = special.expit(t)
+            return x, x * special.expit(-t)
+        return self.origin + self.unit * np.sinh(t), self.unit * np.cosh(t)
+
+    def densities(self, t: FloatArray) -> FloatArray:
+        """Density of each arm per unit of t, shape (n_arms, n_points)."""
+        if self.log_odds is not None:
+            return log_odds_density(*self.log_odds, t)
+        x, step = self.points(t)
+        return np.array([posterior.pdf(x) * step for posterior in self.posteriors])
+
+    def cdfs(self, t: FloatArray) -> FloatArray:
+        """P(arm <= t), shape (n_arms, n_points)."""
+        if self.log_odds is not None:
+            return log_odds_cdf(*self.log_odds, t)
+        x, _ = self.points(t)
+        return np.array([posterior.cdf(x) for posterior in self.posteriors])
+
+
+def arms_of(posteriors: Sequence[Posterior], leader: int | None = None) -> Arms:
+    """Lay arms of positive width out; the sinh coordinate is centred on `leader` (default: highest reach)."""
+    if _all_beta(posteriors):
+        alpha = np.array([posterior.alpha for posterior in posteriors], dtype=np.float64)
+        beta = np.array([posterior.beta for posterior in posteriors], dtype=np.float64)
+        centre, width = log_odds_moments(alpha, beta)
+        low, high = log_odds_reach(alpha, beta)
+        return Arms(posteriors, centre, width, low, high, (alpha[:, None], beta[:, None]), 0.0, 1.0)
+    reaches = [posterior.reach for posterior in posteriors]
+    middles = [_middle(posterior) for posterior in posteriors]
+    if leader is None:
+        leader = max(range(len(reaches)), key=lambda k: reaches[k][0])
+    origin, unit = middles[leader], posteriors[leader].width
+
+    def coordinate(values: Sequence[float]) -> FloatArray:
+        return np.array([asinh((value - origin) / unit) for value in values])
+
+    widths = [
+        posterior.width / hypot(unit, middle - origin)
+        for posterior, middle in zip(posteriors, middles, strict=True)
+    ]
+    low, high = (coordinate([reach[side] for reach in reaches]) for side in (0, 1))
+    return Arms(posteriors, coordinate(middles), np.array(widths), low, high, None, origin, unit)
+
+
+def panels_between(arms: Arms, low: float, high: float) -> FloatArray:
+    """Panel edges, shape (n_panels + 1,): [low, high] cut so that no panel is too wide for an arm in it.
+
+    Narrow arms first; a piece outside an arm's core is smooth as far as that arm goes.
+    """
+    edges = [low, high]
+    for k in np.argsort(arms.width, kind="stable"):
+        width, centre = float(arms.width[k]), float(arms.centre[k])
+        core = (centre - _CORE * width, centre + _CORE * width)
+        cut: list[float] = [edges[0]]
+        for left, right in pairwise(edges):
+            if right - left > _WIDEST * width:
+                cut.extend(edge for edge in core if left < edge < right)
+            cut.append(right)
+        edges = cut
+    return np.array(edges)
+
+
+def rule_over(left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights of every panel, each of shape (n_panels, NODES)."""
+    half = 0.5 * (right - left)[:, None]
+    return 0.5 * (right + left)[:, None] + half * _LEGENDRE_X, half * _LEGENDRE_W
+
+
+def nodes_of(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
+    """Points x and weights w, flat, with sum(w g(x)) = E[g(theta)] for any g smooth on its own scale."""
+    if posterior.width == 0:
+        return np.array([_middle(posterior)]), np.array([1.0])
+    arms = arms_of([posterior])
+    edges = panels_between(arms, float(arms.low[0]), float(arms.high[0]))
+    t, weights = rule_over(edges[:-1], edges[1:])
+    t = t.ravel()
+    mass = weights.ravel() * arms.densities(t)[0]
+    return arms.points(t)[0], mass / mass.sum()
+
+
+def others_product(factors: FloatArray) -> FloatArray:
+    """For each arm the product of all other arms' factors; (n_arms, n_points) in and out.
+
+    From running products on both sides, since dividing the whole product fails where a factor is 0.
+    """
+    ones = np.ones_like(factors[:1])
+    before = np.cumprod(np.concatenate([ones, factors[:-1]]), axis=0)
+    after = np.cumprod(np.concatenate([ones, factors[:0:-1]]), axis=0)[::-1]
+    return before * after
+
+
+def _middle(posterior: Posterior) -> float:
+    mean = posterior.mean
+    return mean if np.isfinite(mean) else float(posterior.ppf(0.5))
+
+
+def _all_beta(posteriors: Sequence[Posterior]) -> TypeGuard[Sequence[Beta]]:
+    return all(isinstance(posterior, Beta) for posterior in posteriors)
