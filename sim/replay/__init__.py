@@ -1,0 +1,1 @@
+"""Replay of real history through the running service, over HTTP only."""
