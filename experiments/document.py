@@ -120,14 +120,14 @@ def _experiment(cleaned: _Document) -> Experiment:
         reassign_after=None if again == "never" else parse_duration(again),
         audience=conditions_of(cleaned["audience"]),
         policy=_policy(cleaned["policy"]),
-        guardrails=tuple(Guardrail(**item) for item in cleaned["guardrails"]),
+        guardrails=tuple(_guardrail(item) for item in cleaned["guardrails"]),
         metrics=tuple(_metric(item) for item in cleaned["metrics"]),
-        winsorise=None if cleaned["winsorise"] is None else Winsorise(**cleaned["winsorise"]),
+        winsorise=None if cleaned["winsorise"] is None else Winsorise(**_reals(cleaned["winsorise"])),
         priority=cleaned["priority"],
         layer=cleaned["layer"],
         stop_rule=StopRule(
             value_remaining_below=stop["value_remaining_below"],
-            loss_below=stop["loss_below"],
+            loss_below=None if stop["loss_below"] is None else float(stop["loss_below"]),
             at=None if stop["at"] is None else parse_instant(stop["at"]),
         ),
         salt=cleaned["salt"] or cleaned["key"],
@@ -155,14 +155,18 @@ def _policy(item: _Document) -> PolicySettings:
     return PolicySettings(
         kind=PolicyKind(item["kind"]),
         objective=item["objective"],
-        control_share=item["control_share"],
-        floor=item["floor"],
+        control_share=float(item["control_share"]),
+        floor=float(item["floor"]),
         cadence=parse_duration(item["cadence"]),
         burn_in=item["burn_in"],
         discount_half_life=_duration(item["discount_half_life"]),
-        shares=item["shares"],
+        shares=None if item["shares"] is None else _reals(item["shares"]),
         prior=_prior(item["prior"]),
     )
+
+
+def _guardrail(item: _Document) -> Guardrail:
+    return Guardrail(item["metric"], float(item["warn"]), float(item["throttle"]), float(item["kill"]))
 
 
 def _metric(item: _Document) -> CustomMetric:
@@ -177,7 +181,12 @@ def _metric(item: _Document) -> CustomMetric:
 
 
 def _prior(item: _Document | None) -> Prior | None:
-    return None if item is None else Prior(**item)
+    return None if item is None else Prior(**_reals(item))
+
+
+def _reals(members: Mapping[str, float | None]) -> dict[str, Any]:
+    # 1 and 1.0 mean the same where a fraction is due, and must be written alike.
+    return {name: None if value is None else float(value) for name, value in members.items()}
 
 
 def _duration(text: str | None) -> timedelta | None:

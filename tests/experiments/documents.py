@@ -46,13 +46,13 @@ def changed(document: dict[str, Json], *edits: tuple[str, Json]) -> dict[str, Js
     return copy
 
 
-def pointers(value: Json, pointer: str = "") -> list[str]:
-    """Of every value inside a document."""
+def paths(value: Json, way: tuple[Json, ...] = ()) -> list[tuple[Json, ...]]:
+    """Of every value inside a document: the keys and indices that lead to it."""
     if isinstance(value, dict):
-        children = [(str(key), child) for key, child in value.items()]
+        children = list(value.items())
     elif isinstance(value, list):
-        children = [(str(index), child) for index, child in enumerate(value)]
+        children = list(enumerate(value))
     else:
         children = []
-    found = [pointer] if pointer else []
-    return found + [one for token, child in children for one in pointers(child, f"{pointer}/{token}")]
+    found = [way] if way else []
+    return found + [one for token, child in children for one in paths(child, (*way, token))]

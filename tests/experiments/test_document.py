@@ -1,6 +1,7 @@
 import json
 import math
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +130,12 @@ def test_writing_and_reading_gives_the_experiment_back(document: dict[str, Any])
     assert to_document(parse_document(written)) == written
 
 
+def test_the_canonical_form_is_pinned():
+    """Stores keep documents in this form: a change here needs a migration."""
+    canonical = (Path(__file__).parent / "golden" / "document_canonical.json").read_text("utf-8")
+    assert json.dumps(to_document(parse_document(FULL)), indent=1) + "\n" == canonical
+
+
 @pytest.mark.parametrize(
     "edits",
     [
@@ -138,12 +145,15 @@ def test_writing_and_reading_gives_the_experiment_back(document: dict[str, Any])
         [("/policy/shares", REMOVE), ("/winsorise/lower", 0.001)],
         [("/variants/2/offer", {"kind": "bundle", "sku": "BUNDLE", "payload": {}, "cost": None})],
         [("/stop_rule/at", "2026-12-31T22:59:59Z")],
+        [("/policy/prior/mean", 10.0), ("/audience/cart_value", {"lt": 1e5, "gte": 2000.0})],
         [("/policy/prior/alpha", None), ("/metrics/2/window", None)],
     ],
 )
 def test_documents_equal_in_meaning_are_equal_experiments(edits: list[tuple[str, Any]]):
-    assert changed(FULL, *edits) != FULL
-    assert parse_document(changed(FULL, *edits)) == parse_document(FULL)
+    document = changed(FULL, *edits)
+    assert json.dumps(document) != json.dumps(FULL)
+    assert parse_document(document) == parse_document(FULL)
+    assert json.dumps(to_document(parse_document(document))) == json.dumps(to_document(parse_document(FULL)))
 
 
 GOOD = [
@@ -288,6 +298,21 @@ FIXED: dict[str, Any] = {"kind": "fixed", "shares": {"none": 0.5, "socks": 0.5}}
 def test_faults_between_fields(edits: list[tuple[str, Any]], expected: list[tuple[str, str]]):
     found = faults(changed(SMALL, *edits))
     assert [one for one in found if one != ("/policy/shares", "shares_sum") or one in expected] == expected
+
+
+def test_what_cannot_be_told_is_not_guessed():
+    """With an unreadable key nobody knows which share, or which metric, is the missing one."""
+    policy = FIXED | {"shares": {"none": 0.5, "socks": 0.5}}
+    document = changed(SMALL, ("/policy", policy), ("/variants/1/key", "S O C K S"))
+    assert faults(document) == [("/variants/1/key", "bad_format")]
+    document = changed(FULL, ("/metrics/0/key", 5))
+    assert faults(document) == [("/metrics/0/key", "wrong_type")]
+
+
+def test_what_is_no_json_is_refused():
+    """A YAML reader turns an unquoted time into a datetime."""
+    at = datetime(2026, 12, 31, tzinfo=UTC)
+    assert faults(changed(FULL, ("/stop_rule/at", at))) == [("/stop_rule/at", "wrong_type")]
 
 
 def test_too_many_variants():

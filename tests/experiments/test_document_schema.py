@@ -14,7 +14,7 @@ from jsonschema.validators import extend
 from experiments.document import experiment_schema
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, KEYWORDS, check
-from tests.experiments.documents import FULL, SMALL, changed, pointers
+from tests.experiments.documents import FULL, SMALL, changed, paths
 
 
 def _is_integer(_: object, value: object) -> bool:
@@ -105,14 +105,13 @@ NAMES = sorted({name for s in subschemas(experiment_schema()) for name in s.get(
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
     document = deepcopy(draw(st.sampled_from([FULL, SMALL])))
     for _ in range(draw(st.integers(1, 3))):
-        places = pointers(document)
+        places = paths(document)
         if not places:
             break
-        *way, last = draw(st.sampled_from(places)).split("/")[1:]
+        *way, key = draw(st.sampled_from(places))
         parent: Any = document
         for token in way:
-            parent = parent[int(token)] if isinstance(parent, list) else parent[token]
-        key: Any = int(last) if isinstance(parent, list) else last
+            parent = parent[token]
         match draw(st.sampled_from(["odd", "odd", "any", "delete", "add"])):
             case "odd":
                 parent[key] = deepcopy(draw(ODD))
