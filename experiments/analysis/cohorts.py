@@ -1,0 +1,86 @@
+"""Which units a report is about, and how many they are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from experiments.analysis.maturity import matured
+from experiments.analysis.report import DayCount
+from experiments.statistics import Cell
+
+COUNTED = ("assigned", "units", "exposed", "unknown_cost_orders", "unconverted_orders", "crossover")
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Cells that count for a metric, with the totals of `COUNTED` by variant."""
+
+    cells: tuple[Cell, ...]
+    totals: Mapping[str, Mapping[str, int]]
+
+    def total(self, variant: str, feature: str) -> int:
+        """A variant's total of one counted feature."""
+        return self.totals.get(variant, {}).get(feature, 0)
+
+    def overall(self, feature: str) -> int:
+        """The total over all variants."""
+        return sum(totals[feature] for totals in self.totals.values())
+
+
+def cohort_of(cells: Iterable[Cell]) -> Cohort:
+    """Count the cells."""
+    chosen = tuple(cells)
+    totals: dict[str, dict[str, int]] = {}
+    for cell in chosen:
+        total = totals.setdefault(cell.key.variant, dict.fromkeys(COUNTED, 0))
+        for feature in COUNTED:
+            total[feature] += cell.moments.sum(feature)
+    return Cohort(chosen, totals)
+
+
+class Cohorts:
+    """The cells of a report by the window they must have behind them; each is selected once."""
+
+    def __init__(self, cells: Sequence[Cell], *, only_matured: bool, time_zone: str, now: datetime) -> None:
+        self.all = cohort_of(cells)
+        self._only_matured = only_matured
+        self._time_zone = time_zone
+        self._now = now
+        self._by_window: dict[timedelta, Cohort] = {}
+
+    def closed(self, window: timedelta) -> Cohort:
+        """The cohort whose window has closed, whatever the report asks for."""
+        if window not in self._by_window:
+            cells = matured(self.all.cells, window, self._time_zone, self._now)
+            self._by_window[window] = cohort_of(cells)
+        return self._by_window[window]
+
+    def of(self, window: timedelta) -> Cohort:
+        """The cohort that counts for a metric of that window."""
+        return self.closed(window) if self._only_matured else self.all
+
+
+def select(
+    cells: Iterable[Cell], *, segment: str | None, from_day: date | None, to_day: date | None
+) -> list[Cell]:
+    """The cells of a segment and of the enrolment days from `from_day` up to and including `to_day`."""
+    return [
+        cell
+        for cell in cells
+        if (segment is None or cell.key.segment == segment)
+        and (from_day is None or cell.key.day >= from_day)
+        and (to_day is None or cell.key.day <= to_day)
+    ]
+
+
+def day_counts(cells: Iterable[Cell]) -> tuple[DayCount, ...]:
+    """Enrolments by day and variant, oldest first."""
+    counts: dict[tuple[date, str], list[int]] = {}
+    for cell in cells:
+        count = counts.setdefault((cell.key.day, cell.key.variant), [0, 0])
+        count[0] += cell.moments.sum("assigned")
+        count[1] += cell.moments.sum("units")
+    return tuple(
+        DayCount(day, variant, assigned, units)
+        for (day, variant), (assigned, units) in sorted(counts.items())
+    )

@@ -1,0 +1,106 @@
+"""The posteriors the allocator compares: one per variant of a candidate set, on its objective.
+
+Unweighted likelihood of matured cells (a fixed policy also uses open ones), cohort days discounted when
+the policy says so, unit totals capped when caps are frozen. For candidate set G the cells of every set
+that contains G inform it, standardised over those sets with weights common to all arms.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from experiments.analysis.cohorts import Cohort, cohort_of
+from experiments.analysis.comparison import oriented
+from experiments.analysis.estimates import unstratified
+from experiments.analysis.maturity import discount, matured
+from experiments.analysis.metrics import MetricDefinition, metric_definitions
+from experiments.analysis.reading import Reason, is_adaptive
+from experiments.analysis.strata import parts_of, set_strata, tabulate
+from experiments.model import Experiment
+from experiments.posteriors.protocol import Posterior
+from experiments.statistics import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationPosteriors:
+    """Posteriors by variant, or the reason why there are none (shares are then held).
+
+    `posteriors` are of the objective as measured, `better` of the same oriented so that more is better
+    (what P(best) compares); `units` are the (discounted) units behind each.
+    """
+
+    objective: str
+    posteriors: Mapping[str, Posterior]
+    better: Mapping[str, Posterior]
+    units: Mapping[str, float]
+    reason: str | None = None
+    detail: str | None = None
+
+
+def allocation_posteriors(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    candidates: Sequence[str],
+    *,
+    time_zone: str,
+    now: datetime,
+    objective: str | None = None,
+) -> AllocationPosteriors:
+    """The posterior of the objective for every candidate, or none of them with a reason.
+
+    `objective` defaults to the policy's. `cost_unknown` and `unconverted` hold the shares when any
+    order of a candidate lacks its cost or rate; `insufficient_data` when some candidate has no posterior.
+    """
+    key = objective or experiment.policy.objective
+    definition = metric_definitions(experiment)[key]
+    usable = [cell for cell in cells if cell.candidates.issuperset(candidates)]
+    if is_adaptive(experiment):
+        usable = matured(usable, definition.horizon, time_zone, now)
+    cohort = cohort_of(usable)
+    held = _held(definition, cohort, candidates)
+    if held is not None:
+        reason, detail = held
+        return AllocationPosteriors(key, {}, {}, {}, reason.value, detail)
+    table = tabulate(usable, definition.winsorised, _discounting(experiment, time_zone, now))
+    strata = set_strata(table, candidates)
+    estimates = {arm: unstratified(table.definition, parts_of(table, arm, strata)) for arm in candidates}
+    units = {arm: table.of(arm, table.all_units).units for arm in candidates}
+    posteriors = {
+        arm: estimate.posterior
+        for arm, estimate in estimates.items()
+        if estimate is not None and estimate.posterior is not None
+    }
+    short = [arm for arm in candidates if arm not in posteriors]
+    if short:
+        detail = f"too little data on {', '.join(short)}"
+        return AllocationPosteriors(key, {}, {}, units, Reason.INSUFFICIENT_DATA.value, detail)
+    better = {arm: oriented(posterior, definition.sign) for arm, posterior in posteriors.items()}
+    return AllocationPosteriors(key, posteriors, better, units)
+
+
+def _discounting(experiment: Experiment, time_zone: str, now: datetime) -> Callable[[Cell], float] | None:
+    half_life = experiment.policy.discount_half_life
+    if half_life is None:
+        return None
+    by_day: dict[date, float] = {}
+
+    def weight(cell: Cell) -> float:
+        day = cell.key.day
+        if day not in by_day:
+            by_day[day] = discount(day, half_life, time_zone, now)
+        return by_day[day]
+
+    return weight
+
+
+def _held(
+    definition: MetricDefinition, cohort: Cohort, candidates: Sequence[str]
+) -> tuple[Reason, str] | None:
+    for needed, feature, reason, text in (
+        (definition.needs_rate, "unconverted_orders", Reason.UNCONVERTED, "no exchange rate"),
+        (definition.needs_cost, "unknown_cost_orders", Reason.COST_UNKNOWN, "no known cost"),
+    ):
+        orders = sum(cohort.total(arm, feature) for arm in candidates)
+        if needed and orders:
+            return reason, f"{orders} orders have {text}"
+    return None

@@ -1,0 +1,153 @@
+"""Sums of one metric over cells: n, sums and products of numerator and denominator, exact integers.
+
+Discounting multiplies a cell by a real weight. Weights are kept as integers over 2^32, so that sums
+stay exact and a centred second moment never loses its digits to cancellation.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from experiments.analysis.metrics import MetricDefinition, Terms
+from experiments.statistics import Cell, CellKey, Moments, product_name
+
+WEIGHT_ONE = 1 << 32
+"""A weight of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """Sums over units of x (numerator) and y (denominator), each times `WEIGHT_ONE`.
+
+    n counts the units with an anchor; `x`, `y` are first, `xx`, `xy`, `yy` second moments, all in the
+    features' own integers. Properties are in the metric's unit (`scale` applied) and per weight 1.
+    """
+
+    n: int = 0
+    x: int = 0
+    y: int = 0
+    xx: int = 0
+    xy: int = 0
+    yy: int = 0
+    scale: float = 1.0
+
+    def __add__(self, other: "PairSums") -> "PairSums":
+        return PairSums(
+            self.n + other.n,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+            other.scale,
+        )
+
+    @property
+    def units(self) -> float:
+        """Number of units, discounted where weights are."""
+        return self.n / WEIGHT_ONE
+
+    @property
+    def numerator(self) -> float:
+        """Sum of the numerator in the metric's unit."""
+        return self.x / WEIGHT_ONE * self.scale
+
+    @property
+    def denominator(self) -> float:
+        """Sum of the denominator."""
+        return self.y / WEIGHT_ONE
+
+    @property
+    def mean_x(self) -> float:
+        """Mean of the numerator per unit, in the metric's unit."""
+        return self.x / self.n * self.scale
+
+    @property
+    def mean_y(self) -> float:
+        """Mean of the denominator per unit."""
+        return self.y / self.n
+
+    @property
+    def ratio(self) -> float:
+        """The plain figure: numerator over denominator, in the metric's unit."""
+        return self.x / self.y * self.scale
+
+    def squared_deviations(self, ratio: float = 0.0) -> float:
+        """Sum over units of (e - mean of e)^2 with e = x - ratio * y, in the metric's unit squared.
+
+        Computed from n*sum(ab) - sum(a)*sum(b), which is exact in integers.
+
+        >>> sums = PairSums(*(WEIGHT_ONE * v for v in (3, 6, 3, 14, 6, 3)))  # x = 1, 2, 3; y = 1
+        >>> sums.squared_deviations()
+        2.0
+        """
+        if self.n == 0:
+            return 0.0
+        sxx, sxy, syy = (
+            (self.n * product - a * b) / (self.n * WEIGHT_ONE)
+            for product, a, b in (
+                (self.xx, self.x, self.x),
+                (self.xy, self.x, self.y),
+                (self.yy, self.y, self.y),
+            )
+        )
+        scale = self.scale
+        return max(0.0, scale * scale * sxx - 2.0 * ratio * scale * sxy + ratio * ratio * syy)
+
+
+Atom = tuple[str, int, int]
+"""(variant, candidate set, epoch): the finest grain a comparison needs."""
+
+
+def gather(
+    cells: Iterable[Cell],
+    definition: MetricDefinition,
+    weight: Callable[[Cell], float] | None = None,
+) -> dict[Atom, PairSums]:
+    """The metric's sums by (variant, candidate set, epoch); cost is linear in cells, not events.
+
+    `weight` multiplies a cell's likelihood (a discount in [0, 1]); None is 1 for every cell.
+    """
+    read = _compile(definition)
+    totals: dict[Atom, list[int]] = {}
+    for cell in cells:
+        factor = WEIGHT_ONE if weight is None else round(weight(cell) * WEIGHT_ONE)
+        key = atom_of(cell.key)
+        total = totals.setdefault(key, [0, 0, 0, 0, 0, 0])
+        for index, value in enumerate(read(cell.moments)):
+            if value:
+                total[index] += factor * value
+    return {
+        key: PairSums(n, x, y, xx, xy, yy, definition.scale) for key, (n, x, y, xx, xy, yy) in totals.items()
+    }
+
+
+def atom_of(key: CellKey) -> Atom:
+    """The atom a cell belongs to."""
+    return key.variant, key.candidate_set, key.epoch
+
+
+def total_sums(parts: Iterable[PairSums]) -> PairSums:
+    """The sum of any number of sums."""
+    total = PairSums()
+    for part in parts:
+        total = total + part
+    return total
+
+
+def _compile(definition: MetricDefinition) -> Callable[[Moments], Sequence[int]]:
+    """A reader of (n, x, y, xx, xy, yy): names of products are built once, not once per cell."""
+    x, y = definition.numerator, definition.denominator
+    first = [tuple(terms.items()) for terms in ({"units": 1}, x, y)]
+    second = [_products(x, x), _products(x, y), _products(y, y)]
+
+    def read(moments: Moments) -> list[int]:
+        sums, products = moments.sums, moments.products
+        return [sum(c * sums.get(name, 0) for name, c in terms) for terms in first] + [
+            sum(c * products.get(name, 0) for name, c in terms) for terms in second
+        ]
+
+    return read
+
+
+def _products(a: Terms, b: Terms) -> tuple[tuple[str, int], ...]:
+    return tuple((product_name(f, g), cf * cg) for f, cf in a.items() for g, cg in b.items())
