@@ -1,0 +1,1 @@
+"""The dashboard: what the growth team sees, read from the service over HTTP only."""

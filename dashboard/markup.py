@@ -1,0 +1,151 @@
+"""The page's own HTML: badges, banners, cards and tables. Pure functions; every text is escaped."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from dashboard import words
+from dashboard.reading import Interval, Reading
+
+STYLESHEET = Path(__file__).with_name("style.css")
+"""The page's own look, drawn before anything else."""
+
+
+def badge(code: str) -> str:
+    """A state as colour, sign and word."""
+    tone, sign, word = words.state(code)
+    return f'<span class="rl-badge rl-{tone}"><span aria-hidden="true">{sign}</span> {escape(word)}</span>'
+
+
+def block(body: str) -> str:
+    """A fragment in the page's own type."""
+    return f'<div class="rl">{body}</div>'
+
+
+def text(raw: str) -> str:
+    """Anybody's text, made safe to stand in HTML."""
+    return escape(raw)
+
+
+def page_title(name: str, question: str) -> str:
+    """The page's title with the question it answers."""
+    return block(f'<h1 class="rl-title">{escape(name)}</h1><div class="muted">{escape(question)}</div>')
+
+
+def heading(title: str, note: str = "") -> str:
+    """A section's title with one line of explanation."""
+    extra = f'<div class="muted small">{escape(note)}</div>' if note else ""
+    return block(f"<h2>{escape(title)}</h2>{extra}")
+
+
+def banner(code: str, sentence: str, note: str = "") -> str:
+    """The verdict: its word and its sentence."""
+    tone, sign, word = words.state(code)
+    extra = f'<div class="muted small">{escape(note)}</div>' if note else ""
+    return block(
+        f'<div class="rl-banner rl-{tone}" role="status">'
+        f'<span class="word"><span aria-hidden="true">{sign}</span> {escape(word)}</span>'
+        f'<div class="said">{escape(sentence)}</div>{extra}</div>'
+    )
+
+
+def facts(parts: Sequence[str]) -> str:
+    """Short statements side by side; each is HTML already escaped by its maker."""
+    return block('<div class="rl-facts">' + "".join(f"<span>{part}</span>" for part in parts) + "</div>")
+
+
+def fact(name: str, value: str) -> str:
+    """One short statement: a name and its value."""
+    return f'<span class="muted">{escape(name)}</span> <b>{escape(value)}</b>'
+
+
+def card(label: str, big: str | None, why: str, rows: Sequence[tuple[str, str]], line: str = "") -> str:
+    """A headline card; without a figure it says why instead."""
+    if big is None:
+        head = f'<div class="big missing">{escape(why)}</div>'
+    else:
+        head = f'<div class="big">{escape(big)}</div>'
+    body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return (
+        f'<section class="rl-card" aria-label="{escape(label, quote=True)}">'
+        f'<div class="label">{escape(label)}</div>'
+        f"{head}{line}<dl>{body}</dl></section>"
+    )
+
+
+def cards(items: Sequence[str]) -> str:
+    """Cards in a row."""
+    return block('<div class="rl-cards">' + "".join(items) + "</div>")
+
+
+def interval_line(interval: Interval) -> str:
+    """A change and its interval on a line with zero in the middle; nothing when it is not known."""
+    if interval.value is None or interval.low is None or interval.high is None:
+        return ""
+    reach = 1.15 * max(abs(interval.low), abs(interval.high), abs(interval.value)) or 1.0
+    low, dot, high = (50 + 50 * at / reach for at in (interval.low, interval.value, interval.high))
+    return (
+        '<div class="rl-line" aria-hidden="true"><div class="track"></div>'
+        f'<div class="span" style="left:{low:.1f}%;width:{high - low:.1f}%"></div>'
+        f'<div class="zero"></div><div class="dot" style="left:{dot:.1f}%"></div></div>'
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], lead: int | None = None) -> str:
+    """A table of cells made by `cell`; the row `lead` is set off."""
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr class="{"lead" if number == lead else ""}">' + "".join(row) + "</tr>"
+        for number, row in enumerate(rows)
+    )
+    return block(
+        f'<div class="rl-scroll"><table class="rl-table"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def variant_cell(key: str, state: str, *, is_control: bool) -> str:
+    """A variant's name; a state other than active is said."""
+    role = '<span class="sub">control</span>' if is_control else ""
+    shown = "" if state == "active" else f'<span class="sub">{badge(state)}</span>'
+    return f"<td>{escape(key)}{role}{shown}</td>"
+
+
+def cell(figure: str, subs: Sequence[str] = ()) -> str:
+    """A table cell: a figure, with smaller lines under it."""
+    under = "".join(f'<span class="sub">{escape(sub)}</span>' for sub in subs)
+    return f"<td>{escape(figure)}{under}</td>"
+
+
+def why_cell(code: str | None) -> str:
+    """A table cell of a figure that is missing."""
+    return f'<td class="why">{escape(words.reason(code))}</td>'
+
+
+def metric_cell(
+    found: Reading, scale: words.Scale, currency: str, *, is_control: bool, detailed: bool = False
+) -> str:
+    """A metric's value, its interval, and its lift against control (`detailed`: with the lift's interval)."""
+    if found.value.value is None:
+        return why_cell(found.value.reason)
+    subs: list[str] = []
+    if found.value.low is not None and found.value.high is not None:
+        low, high = (words.amount(end, scale, currency) for end in (found.value.low, found.value.high))
+        subs.append(f"{low} to {high}")
+    if not is_control and found.lift_rel.value is not None:
+        subs.append(f"{words.percent(found.lift_rel.value, signed=True)} vs control")
+        if detailed and found.lift_rel.low is not None and found.lift_rel.high is not None:
+            ends = (words.percent(end, signed=True) for end in (found.lift_rel.low, found.lift_rel.high))
+            subs.append(" to ".join(ends))
+        if detailed and found.prob_beats_control is not None:
+            subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
+    return cell(words.amount(found.value.value, scale, currency), subs)
+
+
+def checks(items: Sequence[tuple[str, str, str]]) -> str:
+    """Checks as a list of (state, what, detail)."""
+    lines = "".join(
+        f"<li><span>{badge(state)}</span><span><b>{escape(what)}.</b> {escape(detail)}</span></li>"
+        for state, what, detail in items
+    )
+    return block(f'<ul class="rl-checks">{lines}</ul>')

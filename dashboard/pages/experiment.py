@@ -1,0 +1,139 @@
+"""The page of one experiment: whether its offers earn money and are safe to go on with.
+
+The whole page is one fragment that repeats itself, so that a refresh keeps every choice. Everything is
+fetched before it is drawn: a page never shows half of one moment and half of another.
+"""
+
+import os
+from typing import Any, TypeAlias, cast
+
+import streamlit as st
+
+from dashboard import markup, notices, reading, sections, words
+from dashboard.client import Client, ServiceError
+
+Json: TypeAlias = dict[str, Any]
+
+REFRESH_SECONDS = 5
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+_STATE_ORDER = ("running", "paused", "stopped", "draft", "archived")
+_ALL = "All visitors"
+_LEADING = ""
+_MATURED_HELP = (
+    "On: only units whose attribution window has closed, so that every variant had the same time to sell. "
+    "Off: everyone so far; a variant whose share has just grown then has younger units and reads too low."
+)
+
+
+def render() -> None:
+    """Draw the page, and again every few seconds unless that is switched off."""
+    st.html(markup.STYLESHEET)
+    left, right = st.columns([8, 2], vertical_alignment="center")
+    left.html(markup.page_title("Rialto", "Which offer earns money, and is it safe to go on?"))
+    live = right.toggle(f"Refresh every {REFRESH_SECONDS} s", value=True, key="live")
+    st.fragment(_page, run_every=REFRESH_SECONDS if live else None)()
+
+
+def _page() -> None:
+    url, key = os.environ.get("RIALTO_URL") or DEFAULT_URL, os.environ.get("RIALTO_KEY") or ""
+    if not key:
+        sections.notice(notices.no_key(url))
+        return
+    try:
+        with Client(url, key) as client:
+            _choose(client)
+    except ServiceError as error:
+        sections.notice(notices.of_error(error, url))
+
+
+def _choose(client: Client) -> None:
+    experiments = sorted(client.experiments(), key=_order)
+    if not experiments:
+        sections.notice(notices.no_experiments())
+        return
+    names = {str(item["key"]): _name(item) for item in experiments}
+    columns = st.columns([3, 3, 2, 2], vertical_alignment="bottom")
+    chosen = _chosen_experiment(columns[0], names)
+    experiment = next((item for item in experiments if item["key"] == chosen), experiments[0])
+    key, document = str(experiment["key"]), cast("Json", experiment.get("document") or {})
+    if experiment.get("state") == "draft":
+        st.html(markup.facts([markup.badge("draft"), markup.fact("Experiment", key)]))
+        sections.notice(notices.not_started(key))
+        return
+    segment = _segment(columns[2], client.segments())
+    matured = columns[3].toggle(
+        "Matured only", value=not _is_fixed(document), key=f"matured-{key}", help=_MATURED_HELP
+    )
+    report, policy = client.report(key, segment=segment, matured=matured), client.policy(key)
+    sections.overview(experiment, report, policy)
+    if not report.get("units_assigned"):
+        empty = matured or segment is not None
+        window = str(report.get("window") or "")
+        sections.notice(
+            notices.nothing_selected(window, matured, segment)
+            if empty
+            else notices.no_data(key, str(document.get("touchpoint") or ""))
+        )
+        return
+    variant = _variant(columns[1], report, key)
+    _results(experiment, report, policy, variant)
+
+
+def _results(experiment: Json, report: Json, policy: Json, variant: str | None) -> None:
+    document = cast("Json", experiment.get("document") or {})
+    sections.verdict(report, policy, variant, fixed=_is_fixed(document))
+    if variant is not None:
+        sections.headlines(document, report, variant)
+        sections.guardrails(document, report, variant)
+    sections.table(experiment, report, variant)
+    sections.over_time(report, policy)
+    sections.days_and_checks(report)
+    sections.every_metric(document, report)
+
+
+def _is_fixed(document: Json) -> bool:
+    return (document.get("policy") or {}).get("kind", "fixed") == "fixed"
+
+
+def _chosen_experiment(place: Any, names: dict[str, str]) -> str:
+    def name_of(key: str) -> str:
+        return names.get(key, key)
+
+    return str(place.selectbox("Experiment", list(names), format_func=name_of, key="experiment"))
+
+
+def _segment(place: Any, segments: list[str]) -> str | None:
+    if not segments:
+        return None
+    chosen = place.selectbox("Segment", [_ALL, *segments], key="segment")
+    return None if chosen in (None, _ALL) else str(chosen)
+
+
+def _variant(place: Any, report: Json, experiment: str) -> str | None:
+    """The variant to read: the leading one, which may change from refresh to refresh, or a chosen one."""
+    leader = reading.leading(report, str(report.get("objective") or "margin_per_unit"))
+    if leader is None:
+        return None
+
+    def name_of(key: str) -> str:
+        return f"Leading now: {leader}" if key == _LEADING else key
+
+    chosen = place.selectbox(
+        "Variant",
+        [_LEADING, *reading.treatments(report)],
+        format_func=name_of,
+        key=f"variant-{experiment}",
+    )
+    return str(chosen) if chosen else leader
+
+
+def _order(experiment: Json) -> tuple[int, str]:
+    state = str(experiment.get("state"))
+    place = _STATE_ORDER.index(state) if state in _STATE_ORDER else len(_STATE_ORDER)
+    return place, str(experiment.get("key"))
+
+
+def _name(experiment: Json) -> str:
+    name = str((experiment.get("document") or {}).get("name") or experiment["key"])
+    return f"{name} ({words.state(str(experiment.get('state')))[2].lower()})"

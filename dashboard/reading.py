@@ -1,0 +1,211 @@
+"""Finding one's way in a report and a policy: plain functions over the service's JSON, no drawing.
+
+Every lookup survives a missing or null field, since a newer or older service may leave one out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from dashboard import words
+
+Json: TypeAlias = dict[str, Any]
+
+HEADLINES = ("aov", "take_rate", "margin_per_unit")
+"""The metrics of the headline cards, in order."""
+
+COLUMNS = ("aov", "take_rate", "conversion_rate", "margin_per_unit", "cart_abandonment_rate", "refund_rate")
+"""The metrics of the table of variants; all others stand in the full table below it."""
+
+_GUARDRAILS_FIRST = ("cart_abandonment_rate", "refund_rate", "conversion_rate")
+_SEVERITY = ("kill", "throttle", "warn", "unknown", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its credible interval, or the reason why there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether both ends of the interval are known."""
+        return self.low is not None and self.high is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One metric of one variant, as the report gives it."""
+
+    value: Interval
+    lift_abs: Interval
+    lift_rel: Interval
+    prob_best: float | None
+    prob_beats_control: float | None
+    ci_prob: float
+    reason: str | None
+
+
+def reading(variant: Json, metric: str) -> Reading:
+    """What the report says of a variant's metric; empty with its reason where it says nothing."""
+    block = _object(_object(variant.get("metrics")).get(metric))
+    reason = _text(block.get("reason")) or (None if block else "insufficient_data")
+    return Reading(
+        value=_interval(block, reason),
+        lift_abs=_interval(block.get("lift_abs"), reason),
+        lift_rel=_interval(block.get("lift_rel"), reason),
+        prob_best=_number(block.get("prob_best")),
+        prob_beats_control=_number(block.get("prob_beats_control")),
+        ci_prob=_number(block.get("ci_prob")) or 0.95,
+        reason=reason,
+    )
+
+
+def variants(report: Json) -> list[Json]:
+    """The report's variants, control first, then in the document's order."""
+    items = cast("list[Json]", report.get("variants") or [])
+    return sorted(items, key=lambda item: not item.get("is_control"))
+
+
+def control_key(report: Json) -> str | None:
+    """The control's key."""
+    return next((str(item["key"]) for item in variants(report) if item.get("is_control")), None)
+
+
+def treatments(report: Json) -> list[str]:
+    """Keys of all variants but the control."""
+    return [str(item["key"]) for item in variants(report) if not item.get("is_control")]
+
+
+def variant(report: Json, key: str) -> Json:
+    """The variant of that key, empty when the report has none."""
+    return next((item for item in variants(report) if item.get("key") == key), {})
+
+
+def leading(report: Json, objective: str = "margin_per_unit") -> str | None:
+    """The variant to show first: the verdict's, else the treatment most probably best, else the first."""
+    offered = treatments(report)
+    chosen = _object(report.get("verdict")).get("variant")
+    if chosen in offered:
+        return str(chosen)
+    return max(
+        offered,
+        key=lambda key: reading(variant(report, key), objective).prob_best or 0.0,
+        default=None,
+    )
+
+
+def metric_words(document: Json, unit: str, key: str) -> words.Metric:
+    """The words of a metric, built in or defined by the experiment's document."""
+    custom = next((item for item in document.get("metrics") or [] if item.get("key") == key), None)
+    kind = (str(custom.get("kind", "mean")), str(custom.get("direction", "up"))) if custom else None
+    return words.metric(key, unit, kind)
+
+
+def metric_keys(report: Json) -> list[str]:
+    """Every metric that any variant of the report has, in the report's order."""
+    found = (key for item in variants(report) for key in _object(item.get("metrics")))
+    return list(dict.fromkeys(found))
+
+
+def guardrails(report: Json, variant_key: str) -> list[Json]:
+    """A variant's guardrails: the three every shop watches first, then those it added."""
+    own = [item for item in report.get("guardrails") or [] if item.get("variant") == variant_key]
+    return sorted(own, key=lambda item: _rank(str(item.get("metric")), _GUARDRAILS_FIRST))
+
+
+def troubled(report: Json, but: str) -> list[Json]:
+    """Guardrails in trouble of the other variants, worst first."""
+    others = [
+        item
+        for item in report.get("guardrails") or []
+        if item.get("variant") != but and item.get("state") in ("warn", "throttle", "kill")
+    ]
+    return sorted(others, key=lambda item: _rank(str(item.get("state")), _SEVERITY))
+
+
+def guardrail_lift(guardrail: Json) -> Interval:
+    """The change of a guardrail's metric against control."""
+    return _interval(guardrail.get("lift"), _text(guardrail.get("reason")))
+
+
+def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[Json]:
+    """Rows {at, variant, value, cause, version} of every version's `shares` or `prob_best`.
+
+    The set of variants that most units saw (the last version's first set) is followed through all versions;
+    a version that does not have it is a gap. The last value is repeated at `until` (now), so that the
+    step in force is as long as it has lasted.
+    """
+    versions = cast("list[Json]", policy.get("versions") or [])
+    wanted = _main_set(versions)
+    rows: list[Json] = []
+    for version in versions:
+        for one_set in cast("list[Json]", version.get("sets") or []):
+            if frozenset(one_set.get("candidates") or ()) == wanted:
+                rows += _rows_at(version, str(version.get("published_at")), one_set.get(field))
+                break
+    if rows and until and until > rows[-1]["at"]:
+        last = rows[-1]["at"]
+        rows += [{**row, "at": until} for row in rows if row["at"] == last]
+    return rows
+
+
+def day_rows(report: Json) -> list[Json]:
+    """Rows {day, variant, assigned} of the enrolments per day."""
+    return [
+        {"day": str(item["day"]), "variant": str(item["variant"]), "assigned": int(item.get("assigned") or 0)}
+        for item in report.get("days") or []
+        if "day" in item and "variant" in item
+    ]
+
+
+def _main_set(versions: list[Json]) -> frozenset[str]:
+    for version in reversed(versions):
+        sets = cast("list[Json]", version.get("sets") or [])
+        if sets:
+            return frozenset(sets[0].get("candidates") or ())
+    return frozenset()
+
+
+def _rows_at(version: Json, at: str, values: object) -> list[Json]:
+    return [
+        {
+            "at": at,
+            "variant": key,
+            "value": float(value),
+            "cause": words.spoken(str(version.get("cause") or "")),
+            "version": version.get("policy_version"),
+        }
+        for key, value in _object(values).items()
+        if value is not None
+    ]
+
+
+def _interval(block: object, reason: str | None) -> Interval:
+    found = _object(block)
+    return Interval(
+        value=_number(found.get("value")),
+        low=_number(found.get("ci_low")),
+        high=_number(found.get("ci_high")),
+        reason=_text(found.get("reason")) or reason,
+    )
+
+
+def _rank(item: str, order: Iterable[str]) -> int:
+    places = {name: place for place, name in enumerate(order)}
+    return places.get(item, len(places))
+
+
+def _object(value: object) -> Json:
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,51 @@
+"""A fake service for every test that asks for one, and the page run without a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import dashboard
+from tests.dashboard.fake_service import KEY, FakeService
+
+APP = Path(dashboard.__file__).with_name("app.py")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeService]:
+    service = FakeService()
+    yield service
+    service.close()
+
+
+class Page:
+    """The dashboard's page in AppTest, with its HTML blocks as one text."""
+
+    def __init__(self, url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RIALTO_URL", url)
+        monkeypatch.setenv("RIALTO_KEY", key)
+        self.app = AppTest.from_file(str(APP), default_timeout=60).run()
+
+    @property
+    def html(self) -> str:
+        return "\n".join(element.proto.body for element in self.app.get("html"))
+
+    @property
+    def commands(self) -> list[str]:
+        return [code.value for code in self.app.code]
+
+    @property
+    def charts(self) -> int:
+        return len(self.app.get("arrow_vega_lite_chart"))
+
+    def assert_calm(self) -> None:
+        assert not self.app.exception, self.app.exception
+
+
+@pytest.fixture
+def page_of(monkeypatch: pytest.MonkeyPatch):
+    def build(url: str, key: str = KEY) -> Page:
+        return Page(url, key, monkeypatch)
+
+    return build
