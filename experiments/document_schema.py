@@ -11,7 +11,7 @@ from experiments.model import Anchor, Direction, MetricKind, OfferKind, PolicyKi
 from experiments.times import DURATION_PATTERN, INSTANT_PATTERN
 
 KEY_PATTERN = "^[a-z0-9][a-z0-9._-]{0,63}$"
-ID_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
+ID_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 MONEY_LIMIT = 10**12  # squares of it, summed over 10^14 units, fit the ledger's two 64-bit limbs
 NUMBER_LIMIT = 2**63 - 1  # of a number we only carry: what JSON libraries and databases keep exactly
 SCALARS = ["string", "number", "boolean", "null"]
