@@ -61,9 +61,7 @@ def caps(histogram: Mapping[int, int], lower: float, upper: float) -> tuple[int,
     >>> caps({-3: 1, 5: 8, 70: 1}, 0.01, 0.9)
     (-3, 5)
     """
-    low_bin = _quantile_bin(histogram, lower)
-    low = edge(low_bin) if low_bin < 0 else edge(low_bin - 1) + 1
-    return low, edge(_quantile_bin(histogram, upper))
+    return _lowest(_quantile_bin(histogram, lower)), -_lowest(-_quantile_bin(histogram, upper))
 
 
 def clip(total: int, low: int, high: int) -> int:
@@ -73,6 +71,11 @@ def clip(total: int, low: int, high: int) -> int:
     (0, 5, 90)
     """
     return min(max(total, low), high) if total else 0
+
+
+def _lowest(bin_number: int) -> int:
+    """The lowest value of a bin other than 0."""
+    return edge(bin_number) if bin_number < 0 else edge(bin_number - 1) + 1
 
 
 def _quantile_bin(histogram: Mapping[int, int], q: float) -> int:
