@@ -1,0 +1,58 @@
+"""How a call is declared: its scope, its types and its summary in one place.
+
+The guard reads the scope from here and the OpenAPI document its schemas, so neither can be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
+
+from service.keys import Scope
+
+AnyRequest = Request[Any, Any, Any]
+Handler = Callable[..., Coroutine[Any, Any, Response[bytes] | Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a call takes and answers; `scope` None means public."""
+
+    scope: Scope | None
+    summary: str
+    body: Any = None  # a msgspec type, or a JSON Schema
+    answer: Any = None
+    query: Any = None  # a msgspec Struct of the query parameters
+    status: int = 200
+    media_type: str = "application/json"
+    problems: tuple[int, ...] = ()
+    publishable: bool = False  # a pk_ may call it, from a browser
+    key_in_query: bool = False  # beacons cannot set headers: ?key=pk_...
+
+
+def call(
+    method: str,
+    path: str,
+    *,
+    scope: Scope | None,
+    summary: str,
+    **more: Any,
+) -> Callable[[Handler], HTTPRouteHandler]:
+    """Declare a call; `more` are the other fields of `Endpoint`."""
+    endpoint = Endpoint(scope=scope, summary=summary, **more)
+
+    def declare(handler: Handler) -> HTTPRouteHandler:
+        route = HTTPRouteHandler(
+            path,
+            http_method=method,  # pyright: ignore[reportArgumentType] - a string is coerced to the enum
+            status_code=endpoint.status,
+            opt={"endpoint": endpoint},
+        )
+        return route(handler)
+
+    return declare

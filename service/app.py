@@ -1,0 +1,83 @@
+"""The only wiring: settings in, a service out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+
+from service.api import experiments, health, keys, ledger, schema, store, units
+from service.auth import authorise
+from service.catalogue import Catalogue
+from service.clock import ExternalClock, SystemClock
+from service.context import Service
+from service.errors import answer_error
+from service.frame import Frame
+from service.jobs import loop
+from service.keys import KeyRing
+from service.ledger.database import Database
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.rate_limit import RateLimiter
+from service.settings import ClockKind, Settings
+
+ROUTES: list[HTTPRouteHandler] = [
+    *experiments.router,
+    *keys.router,
+    *ledger.router,
+    *units.router,
+    *store.router,
+    *health.router,
+    *schema.router,
+]
+
+
+def create_app(settings: Settings, database: Database | None = None) -> Litestar:
+    """Build the service; its threads and jobs run while the app does.
+
+    `database` is given by who has opened, and perhaps locked, it already.
+    """
+    service = build_service(settings, database or Database(settings.database_url))
+
+    @asynccontextmanager
+    async def running(_app: Litestar) -> AsyncGenerator[None, None]:
+        service.writer.start()
+        jobs = asyncio.create_task(loop.run(service))
+        try:
+            yield
+        finally:
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            await asyncio.to_thread(service.writer.stop)
+            service.database.close()
+
+    app = Litestar(
+        route_handlers=ROUTES,
+        guards=[authorise],
+        exception_handlers={Exception: answer_error},
+        request_max_body_size=settings.body_bytes_max,
+        lifespan=[running],
+        state=State({"service": service}),
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.asgi_handler = Frame(app.asgi_handler, service.metrics)
+    return app
+
+
+def build_service(settings: Settings, database: Database) -> Service:
+    """The parts of a service, not yet running."""
+    return Service(
+        settings=settings,
+        database=database,
+        writer=Writer(database),
+        catalogue=Catalogue(database),
+        clock=ExternalClock() if settings.clock is ClockKind.EXTERNAL else SystemClock(),
+        keys=KeyRing(database),
+        limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
+        metrics=Metrics(),
+    )

@@ -1,0 +1,99 @@
+"""Around every request, routed or not: its id, its log line, its count, and CORS."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.auth import CORS_ORIGIN
+from service.metrics import Metrics
+
+log = logging.getLogger("rialto.requests")
+
+BROWSER_PATHS = frozenset({"/v1/assign", "/v1/events", "/rialto.js"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+_PREFLIGHT_AGE_S = 600
+
+
+class Frame:
+    """The outermost layer of the service."""
+
+    def __init__(self, inner: ASGIApp, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["rialto_request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        started = time.perf_counter()
+        status = 500
+
+        async def send_framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                more = [(b"x-request-id", request_id.encode()), *_cors_headers(scope)]
+                message["headers"] = [*message.get("headers", []), *more]
+            await send(message)
+
+        try:
+            if _is_preflight(scope, headers):
+                await _answer_preflight(headers, send_framed)
+            else:
+                await self._inner(scope, receive, send_framed)
+        finally:
+            self._note(scope, request_id, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        # The pattern of the route, not its path: a path may hold a shopper's id.
+        route = str(scope.get("path_template") or "none")
+        method = str(scope.get("method", ""))
+        self._metrics.observe(method, route, status, seconds)
+        fields = {
+            "request_id": request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "ms": round(1000 * seconds, 2),
+        }
+        log.info("request", extra={"fields": fields})
+
+
+def _cors_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    if scope["path"] not in BROWSER_PATHS:
+        return []
+    origin = scope.get("state", {}).get(CORS_ORIGIN)
+    if origin is None:
+        return [(b"vary", b"Origin")]
+    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+
+
+def _is_preflight(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    return (
+        scope.get("method") == "OPTIONS"
+        and scope["path"] in BROWSER_PATHS
+        and b"origin" in headers
+        and b"access-control-request-method" in headers
+    )
+
+
+async def _answer_preflight(headers: dict[bytes, bytes], send: Send) -> None:
+    """A preflight carries no key, so no store's list can be asked: the call itself checks the origin."""
+    answer = [
+        (b"access-control-allow-origin", headers[b"origin"]),
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+        (b"access-control-max-age", str(_PREFLIGHT_AGE_S).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": answer})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,212 @@
+"""What the ledger holds of decisions, events and one person: read in slices, and erased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, select, tuple_, update
+
+from service import decision_ids
+from service.catalogue import StoreState
+from service.clock import to_wire
+from service.decision_ids import DecisionRef
+from service.ledger import schema
+from service.ledger.statements import chunks
+from service.ledger.units import find_units, members_of, persons_of
+
+SHARE_TOTAL = 1 << 32
+PERSONAL_FIELDS = ("comment", "reason", "anonymous_id", "properties")
+"""Of an event's body: what a person wrote or is called by. No sum reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows of the ledger: times in microseconds, `to` exclusive."""
+
+    experiment_no: int | None = None
+    unit_nos: tuple[int, ...] | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+
+
+def decisions_after(
+    connection: Connection, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
+) -> Sequence[Any]:
+    """Assignment rows after a place (experiment, unit, period), in the order of their key."""
+    table = schema.assignment.c
+    mine = [live.experiment_no for live in store.experiments.values()]
+    statement = select(schema.assignment).where(table.experiment_no.in_(mine))
+    if wanted.experiment_no is not None:
+        statement = statement.where(table.experiment_no == wanted.experiment_no)
+    if wanted.unit_nos is not None:
+        statement = statement.where(table.unit_no.in_(wanted.unit_nos))
+    statement = _between(statement, table.at_us, wanted)
+    place = tuple_(table.experiment_no, table.unit_no, table.period)
+    statement = statement.where(place > tuple_(*after)) if after else statement
+    statement = statement.order_by(table.experiment_no, table.unit_no, table.period)
+    return connection.execute(statement.limit(limit)).all()
+
+
+def events_after(
+    connection: Connection, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
+) -> Sequence[Any]:
+    """Event rows after an event number, in the order they were recorded."""
+    table = schema.event.c
+    statement = select(schema.event).where(table.store_no == store.store_no)
+    if wanted.experiment_no is not None:
+        statement = statement.where(table.experiment_no == wanted.experiment_no)
+    if wanted.unit_nos is not None:
+        reached = schema.event_unit.c
+        numbers = select(reached.event_no).where(reached.unit_no.in_(wanted.unit_nos))
+        statement = statement.where(table.event_no.in_(numbers) | table.decision_unit_no.in_(wanted.unit_nos))
+    statement = _between(statement, table.occurred_at_us, wanted)
+    statement = statement.where(table.event_no > after[0]) if after else statement
+    return connection.execute(statement.order_by(table.event_no).limit(limit)).all()
+
+
+def decision_views(connection: Connection, store: StoreState, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Assignment rows as the wire writes them; the unit is null once its person is erased."""
+    names = _raw_ids(connection, (row.unit_no for row in rows))
+    return [_decision_view(store, row, names) for row in rows]
+
+
+def event_views(connection: Connection, store: StoreState, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Event rows as the wire writes them; units erased are left out."""
+    reached: dict[int, list[int]] = {}
+    table = schema.event_unit.c
+    for part in chunks([row.event_no for row in rows]):
+        pairs = connection.execute(
+            select(table.event_no, table.unit_no).where(table.event_no.in_(part)).order_by(table.unit_no)
+        )
+        for pair in pairs:
+            reached.setdefault(pair.event_no, []).append(pair.unit_no)
+    names = _raw_ids(connection, (unit for units in reached.values() for unit in units))
+    return [_event_view(store, row, reached.get(row.event_no, []), names) for row in rows]
+
+
+def person_units(connection: Connection, store: StoreState, unit_id: str) -> list[int]:
+    """Every unit of the person this id belongs to; empty when the id was never seen, or is erased."""
+    unit_no = find_units(connection, store, [unit_id]).get(unit_id)
+    if unit_no is None:
+        return []
+    person_no = persons_of(connection, [unit_no]).get(unit_no)
+    return [unit_no] if person_no is None else members_of(connection, [person_no])[person_no]
+
+
+def journey(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> dict[str, Any]:
+    """A person's ids, assignments, what was shown, and events, in time order."""
+    wanted = Filter(unit_nos=tuple(unit_nos))
+    every = 1 << 31
+    decisions = decisions_after(connection, store, wanted, (), every)
+    events = events_after(connection, store, wanted, (), every)
+    shown = schema.shown.c
+    rows = connection.execute(
+        select(schema.shown).where(shown.unit_no.in_(unit_nos)).order_by(shown.shown_no)
+    ).all()
+    names = _raw_ids(connection, unit_nos)
+    steps = [
+        *((view["at"], "assignment", view) for view in decision_views(connection, store, decisions)),
+        *((to_wire(row.at_us), "shown", _shown_view(store, row)) for row in rows),
+        *((view["occurred_at"], "event", view) for view in event_views(connection, store, events)),
+    ]
+    order = {"assignment": 0, "shown": 1, "event": 2}
+    steps.sort(key=lambda step: (step[0][:19], step[0], order[step[1]]))
+    return {
+        "unit_ids": [names[unit_no] for unit_no in unit_nos if unit_no in names],
+        "links": [names[unit_no] for unit_no in unit_nos[1:] if unit_no in names],
+        "journey": [{"at": at, "kind": kind, kind: view} for at, kind, view in steps],
+    }
+
+
+def erase(connection: Connection, unit_nos: Sequence[int]) -> None:
+    """Forget who a person is: ids, contexts, words. Numbers stay, so no sum changes."""
+    context, unit, event, reached = (
+        schema.decision_context,
+        schema.unit,
+        schema.event,
+        schema.event_unit,
+    )
+    numbers = select(reached.c.event_no).where(reached.c.unit_no.in_(unit_nos))
+    rows = connection.execute(
+        select(event.c.event_no, event.c.body).where(
+            event.c.event_no.in_(numbers) | event.c.decision_unit_no.in_(unit_nos)
+        )
+    ).all()
+    for row in rows:
+        kept = {name: value for name, value in row.body.items() if name not in PERSONAL_FIELDS}
+        if kept != row.body:
+            connection.execute(update(event).where(event.c.event_no == row.event_no).values(body=kept))
+    connection.execute(delete(context).where(context.c.unit_no.in_(unit_nos)))
+    connection.execute(delete(unit).where(unit.c.unit_no.in_(unit_nos)))
+
+
+def _between(statement: Select[Any], column: Any, wanted: Filter) -> Select[Any]:
+    if wanted.from_us is not None:
+        statement = statement.where(column >= wanted.from_us)
+    if wanted.to_us is not None:
+        statement = statement.where(column < wanted.to_us)
+    return statement
+
+
+def _raw_ids(connection: Connection, unit_nos: Iterable[int]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    table = schema.unit.c
+    for part in chunks(set(unit_nos)):
+        rows = connection.execute(select(table.unit_no, table.raw_id).where(table.unit_no.in_(part)))
+        names.update({row.unit_no: row.raw_id for row in rows})
+    return names
+
+
+def _decision_id(store: StoreState, row: Any) -> str:
+    return decision_ids.encode(store.secret, DecisionRef(row.experiment_no, row.unit_no, row.period))
+
+
+def _decision_view(store: StoreState, row: Any, names: Mapping[int, str]) -> dict[str, Any]:
+    live = store.by_no(row.experiment_no)
+    assert live is not None, "rows were asked for by the store's experiments"
+    return {
+        "decision_id": _decision_id(store, row),
+        "experiment": live.key,
+        "unit_id": names.get(row.unit_no),
+        "variant": live.variant_key(row.variant_no),
+        "propensity": row.share / SHARE_TOTAL,
+        "policy_version": row.policy_version,
+        "epoch": row.epoch,
+        "segment": row.segment,
+        "forced": bool(row.is_forced),
+        "at": to_wire(row.at_us),
+    }
+
+
+def _event_view(
+    store: StoreState, row: Any, unit_nos: Sequence[int], names: Mapping[int, str]
+) -> dict[str, Any]:
+    live, decision_id = None, None
+    if row.experiment_no is not None:
+        live = store.by_no(row.experiment_no)
+        ref = DecisionRef(row.experiment_no, row.decision_unit_no, row.decision_period)
+        decision_id = decision_ids.encode(store.secret, ref)
+    return {
+        "event_id": row.event_id,
+        "type": row.type,
+        "occurred_at": to_wire(row.occurred_at_us),
+        "received_at": to_wire(row.received_at_us),
+        "clamped": bool(row.is_clamped),
+        "unit_ids": [names[unit_no] for unit_no in unit_nos if unit_no in names],
+        "experiment": None if live is None else live.key,
+        "decision_id": decision_id,
+        "order_id": row.order_id,
+        "refund_id": row.refund_id,
+        "content": row.body,
+    }
+
+
+def _shown_view(store: StoreState, row: Any) -> dict[str, Any]:
+    live = store.by_no(row.experiment_no)
+    return {
+        "decision_id": _decision_id(store, row),
+        "experiment": None if live is None else live.key,
+        "shown": row.reason,
+    }

@@ -1,0 +1,158 @@
+"""The OpenAPI document, built from the declarations of the routes: it cannot say what they do not."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec import inspect
+
+from service.api.routing import Endpoint
+from service.problems import MEDIA_TYPE, ProblemDocument
+
+_REF = "#/components/schemas/{name}"
+_ALWAYS = (400, 401, 403, 413, 500, 503)
+_PHRASES = {
+    400: "The request is wrong; `errors` names the fields",
+    401: "No key, or one unknown or revoked",
+    403: "The key may not do this",
+    404: "Not in this store",
+    409: "Not in this state of things",
+    412: "Changed since it was read",
+    413: "The body is larger than 1 MiB",
+    428: "If-Match is missing",
+    429: "Too many requests; see Retry-After",
+    500: "A defect of Rialto",
+    503: "Try again in a moment; see Retry-After",
+}
+
+
+def openapi_document(app: Litestar) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of every declared route."""
+    calls = [
+        (route.path_format, method, handler.opt["endpoint"], handler)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if "endpoint" in handler.opt
+        for method in sorted(str(m).lower() for m in handler.http_methods)
+    ]
+    schemas = _Schemas([endpoint for _, _, endpoint, _ in calls])
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, endpoint, handler in sorted(calls, key=lambda c: (c[0], c[1])):
+        paths.setdefault(path, {})[method] = _operation(path, method, endpoint, handler, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rialto",
+            "version": version("rialto"),
+            "description": "Which offer should this shopper see here, now? Errors are RFC 9457 problems.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+class _Schemas:
+    """JSON Schemas of the types that occur; named ones become components."""
+
+    def __init__(self, endpoints: list[Endpoint]) -> None:
+        types: list[Any] = [ProblemDocument]
+        for endpoint in endpoints:
+            types += [
+                t for t in (endpoint.body, endpoint.answer) if t is not None and not isinstance(t, dict)
+            ]
+        schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+        self.components = components
+        self._by_type = dict(zip(map(repr, types), schemas, strict=True))
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        return kind if isinstance(kind, dict) else self._by_type[repr(kind)]
+
+
+def _operation(
+    path: str, method: str, endpoint: Endpoint, handler: HTTPRouteHandler, schemas: _Schemas
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": f"{method}_{re.sub('[^a-z0-9]+', '_', path.lower()).strip('_')}",
+        "summary": endpoint.summary,
+        "description": _description(endpoint, handler),
+        "tags": [path.removeprefix("/v1").split("/")[1] or "service"],
+        "security": [] if endpoint.scope is None else [{"bearer": []}, {"key": []}],
+        "parameters": _parameters(path, method, endpoint),
+        "responses": _responses(method, endpoint, schemas),
+    }
+    if endpoint.body is not None:
+        is_optional = type(None) in _members(endpoint.body)
+        content: dict[str, Any] = {"application/json": {"schema": schemas.of(endpoint.body)}}
+        if method == "patch":
+            content["application/merge-patch+json"] = content["application/json"]
+        if endpoint.key_in_query:
+            content["text/plain"] = content["application/json"]
+        operation["requestBody"] = {"required": not is_optional, "content": content}
+    return operation
+
+
+def _description(endpoint: Endpoint, handler: HTTPRouteHandler) -> str:
+    said = (handler.fn.__doc__ or endpoint.summary).strip()
+    if endpoint.scope is None:
+        return f"{said} Public."
+    browser = " A publishable key may call it too." if endpoint.publishable else ""
+    return f"{said} Scope: `{endpoint.scope}`.{browser}"
+
+
+def _parameters(path: str, method: str, endpoint: Endpoint) -> list[dict[str, Any]]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if endpoint.query is not None:
+        (_,), components = msgspec.json.schema_components([endpoint.query], ref_template=_REF)
+        schema = components[endpoint.query.__name__]
+        parameters += [
+            {"name": name, "in": "query", "required": name in schema["required"], "schema": member}
+            for name, member in schema["properties"].items()
+        ]
+    if endpoint.key_in_query:
+        schema = {"type": "string", "description": "A publishable key, for beacons."}
+        parameters.append({"name": "key", "in": "query", "required": False, "schema": schema})
+    if method == "patch":
+        schema = {"type": "string", "description": "The ETag last read."}
+        parameters.append({"name": "If-Match", "in": "header", "required": True, "schema": schema})
+    return parameters
+
+
+def _responses(method: str, endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": endpoint.summary}
+    if endpoint.answer is not None:
+        good["content"] = {endpoint.media_type: {"schema": schemas.of(endpoint.answer)}}
+    else:
+        good["content"] = {endpoint.media_type: {}}
+    responses = {str(endpoint.status): good}
+    if endpoint.status == 201 and 409 in endpoint.problems:
+        responses["200"] = {**good, "description": "It was so already"}
+    always = _ALWAYS if endpoint.scope is not None else (500,)
+    limited = (429,) if endpoint.publishable else ()
+    problem = {MEDIA_TYPE: {"schema": schemas.of(ProblemDocument)}}
+    for status in sorted({*always, *limited, *endpoint.problems}):
+        responses[str(status)] = {"description": _PHRASES[status], "content": problem}
+    return responses
+
+
+def _members(kind: Any) -> list[Any]:
+    if isinstance(kind, dict):
+        return []
+    node = inspect.type_info(kind)
+    types = node.types if isinstance(node, inspect.UnionType) else (node,)
+    return [type(None) for t in types if isinstance(t, inspect.NoneType)]

@@ -1,0 +1,42 @@
+"""What the service is told at start: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+BODY_BYTES_MAX = 1 << 20
+
+
+class ClockKind(StrEnum):
+    """Where time comes from: the machine, or `POST /v1/clock` for simulated stores."""
+
+    SYSTEM = "system"
+    EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one service process."""
+
+    database_url: str = "sqlite:///rialto.db"
+    clock: ClockKind = ClockKind.SYSTEM
+    body_bytes_max: int = BODY_BYTES_MAX
+    publishable_rate_per_s: float = 50.0  # per publishable key and client address
+    publishable_burst: int = 200
+
+
+def database_url() -> str:
+    """RIALTO_DATABASE, or a file in the working directory."""
+    return os.environ.get("RIALTO_DATABASE", "sqlite:///rialto.db")
+
+
+def service_url() -> str:
+    """RIALTO_URL, or this machine's default port."""
+    return os.environ.get("RIALTO_URL", "http://127.0.0.1:8000")
+
+
+def api_key() -> str | None:
+    """RIALTO_KEY, if set."""
+    return os.environ.get("RIALTO_KEY")

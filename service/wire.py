@@ -1,0 +1,276 @@
+"""Bodies and queries into typed values, or a problem that names the field."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, overload
+
+import msgspec
+from litestar import Request, Response
+from msgspec import inspect
+
+from experiments.errors import FieldError
+from experiments.json_schema import child
+from experiments.times import parse_instant
+from service.clock import to_micros
+from service.problems import Problem, bad_field, bad_request
+
+T = TypeVar("T")
+KEY_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}(?![\s\S])"
+ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+(?![\s\S])"
+
+Key = Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)]
+CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
+Label = Annotated[str, msgspec.Meta(max_length=200)]
+
+OPEN_MAP_KEYS_MAX = 64
+OPEN_MAP_TEXT_MAX = 4096
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
+
+
+class Wire(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Base of every request object: closed, so that a typing error is never silently ignored."""
+
+
+async def body_of(request: Request[Any, Any, Any], kind: type[T]) -> T:
+    """The request's JSON body as a value of `kind`."""
+    return decode(await request.body(), kind)
+
+
+async def object_of(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The request's JSON body as a plain object, for documents with a schema of their own."""
+    return decode(await request.body(), dict[str, Any])
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """JSON as a value of `kind`. Raises Problem 400 naming the field at fault."""
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+        raw.decode()  # msgspec reads a name that is not UTF-8 without complaint
+    except msgspec.ValidationError as error:
+        # A type error found early may hide that the rest is no JSON at all: say the graver thing.
+        raise _malformed(raw) or bad_request([_fault(error, kind)]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(raw) or bad_field("", "malformed_json", "send one JSON value in UTF-8") from error
+    return value
+
+
+@overload
+def convert(value: Any, kind: type[T], *, prefix: str = "") -> T: ...
+
+
+@overload
+def convert(value: Any, kind: Any, *, prefix: str = "") -> Any: ...
+
+
+def convert(value: Any, kind: Any, *, prefix: str = "") -> Any:
+    """Plain values as a value of `kind`. Raises Problem 400 naming the field, below `prefix`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        fault = _fault(error, kind)
+        raise bad_request([FieldError(prefix + fault.pointer, fault.code, fault.remedy)]) from error
+
+
+def query_of(request: Request[Any, Any, Any], kind: type[T]) -> T:
+    """The query string as a value of `kind`; the pointer of a fault is `?name`."""
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise bad_field(f"?{name}", "given_twice", "give this parameter once")
+        given[name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        fault = _fault(error, kind)
+        pointer = "?" + fault.pointer.removeprefix("/")
+        raise bad_request([FieldError(pointer, fault.code, fault.remedy)]) from error
+
+
+def instant_us(text: str, pointer: str) -> int:
+    """An RFC 3339 time in microseconds. Raises Problem 400."""
+    try:
+        return to_micros(parse_instant(text))
+    except ValueError as error:
+        raise bad_field(
+            pointer, "bad_time", "write RFC 3339 with an offset, such as 2026-03-01T12:00:00Z"
+        ) from error
+
+
+def open_map_faults(value: Mapping[str, Any], pointer: str) -> list[FieldError]:
+    """What is wrong with an open map: at most 64 keys, each a scalar."""
+    if len(value) > OPEN_MAP_KEYS_MAX:
+        remedy = f"keep at most {OPEN_MAP_KEYS_MAX} keys, found {len(value)}"
+        return [FieldError(pointer, "too_many", remedy)]
+    faults: list[FieldError] = []
+    for name, member in value.items():
+        at = child(pointer, name)
+        if isinstance(member, dict | list):
+            faults.append(FieldError(at, "not_a_scalar", "write text, a number, true, false or null"))
+        elif isinstance(member, str) and len(member) > OPEN_MAP_TEXT_MAX:
+            faults.append(FieldError(at, "too_long", f"keep text to {OPEN_MAP_TEXT_MAX} characters"))
+        elif isinstance(member, int) and not -(2**63) <= member < 2**63:
+            faults.append(FieldError(at, "out_of_range", "write an integer of at most 64 bits"))
+    return faults
+
+
+def answer(
+    value: Any, *, status: int = 200, etag: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
+    """A JSON response, with the version as its ETag."""
+    more = dict(headers or {})
+    if etag is not None:
+        more["ETag"] = f'"{etag}"'
+    content = msgspec.json.encode(value)
+    return Response(content, status_code=status, media_type="application/json", headers=more)
+
+
+def require_match(request: Request[Any, Any, Any]) -> int:
+    """The version of `If-Match`. Raises Problem 428 when it is missing, 412 when it can match nothing."""
+    given = request.headers.get("if-match")
+    if given is None:
+        raise Problem(
+            428, "if_match_required", "send If-Match with the ETag you last read, so that no change is lost"
+        )
+    text = given.strip().removeprefix('"').removesuffix('"')
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise stale(given)
+    return int(text)
+
+
+def stale(given: object) -> Problem:
+    """412: somebody changed it in between."""
+    return Problem(412, "stale_version", f"version {given} is not the current one: read again, then patch")
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396: null removes, objects merge, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def _malformed(raw: bytes) -> Problem | None:
+    """The problem of bytes that are no JSON; None when they are."""
+    try:
+        value = json.loads(raw)
+    except RecursionError:
+        return bad_field("", "malformed_json", "nest at most a few hundred levels deep")
+    except UnicodeDecodeError as error:
+        return bad_field("", "malformed_json", f"send UTF-8; byte {error.start} is not")
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        return bad_field("", "malformed_json", f"send one JSON value; {error.msg} at {where}")
+    except ValueError:
+        return bad_field("", "malformed_json", "write numbers of at most 4,300 digits")
+    pointer = _not_a_number(value, "")
+    if pointer is None:
+        return None
+    return bad_field(pointer, "not_a_number", "write a finite number; JSON has no NaN or Infinity")
+
+
+def _not_a_number(value: Any, pointer: str) -> str | None:
+    if isinstance(value, float):
+        return None if math.isfinite(value) else pointer
+    if isinstance(value, dict):
+        members = [(child(pointer, name), member) for name, member in value.items()]
+    elif isinstance(value, list):
+        members = [(child(pointer, index), member) for index, member in enumerate(value)]
+    else:
+        return None
+    found = (_not_a_number(member, at) for at, member in members)
+    return next((pointer for pointer in found if pointer is not None), None)
+
+
+def _fault(error: msgspec.ValidationError, kind: Any) -> FieldError:
+    message, _, path = str(error).rpartition(" - at `")
+    if not message:
+        message, path = path, "$"
+    else:
+        path = path.removesuffix("`")
+    tokens = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path.removeprefix("$"))
+    names = [name or index for name, index in tokens if (name or index) != "..."]
+    pointer = ""
+    for name in names:
+        pointer = child(pointer, name)
+    if found := _UNKNOWN.fullmatch(message):
+        known = _fields_at(kind, names)
+        near = get_close_matches(found[1][:64], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the fields here are {', '.join(known)}"
+        return FieldError(child(pointer, found[1]), "unknown_field", f"is not a known field; {hint}")
+    if found := _MISSING.fullmatch(message):
+        return FieldError(child(pointer, found[1]), "required", "is required")
+    if found := _WRONG_TYPE.fullmatch(message):
+        return FieldError(pointer, "wrong_type", f"must be {found[1]}, found {found[2]}")
+    if message.startswith("Invalid enum value"):
+        options = ", ".join(_options_at(kind, names))
+        return FieldError(pointer, "not_one_of", f"must be one of {options}")
+    code = next((code for part, code in _CONSTRAINTS if part in message), "invalid")
+    return FieldError(pointer, code, message.replace("Expected", "must be"))
+
+
+_CONSTRAINTS = (
+    ("of length <=", "too_long"),
+    ("of length >=", "too_short"),
+    ("matching regex", "bad_format"),
+    (">=", "too_small"),
+    ("> ", "too_small"),
+    ("<", "too_large"),
+    ("out of range", "out_of_range"),
+)
+
+
+def _types_at(kind: Any, names: list[str]) -> list[inspect.Type]:
+    """The types a value at this path may have."""
+    nodes: list[inspect.Type] = [inspect.type_info(kind)]
+    for name in names:
+        nodes = [inner for node in nodes for inner in _step(node, name)]
+    return [inner for node in nodes for inner in _alternatives(node)]
+
+
+def _alternatives(node: inspect.Type) -> list[inspect.Type]:
+    if isinstance(node, inspect.Metadata):
+        return _alternatives(node.type)
+    if isinstance(node, inspect.UnionType):
+        return [inner for alternative in node.types for inner in _alternatives(alternative)]
+    return [node]
+
+
+def _step(node: inspect.Type, name: str) -> list[inspect.Type]:
+    found: list[inspect.Type] = []
+    for alternative in _alternatives(node):
+        if isinstance(alternative, inspect.StructType):
+            found += [f.type for f in alternative.fields if f.encode_name == name]
+        elif isinstance(alternative, inspect.ListType):
+            found.append(alternative.item_type)
+        elif isinstance(alternative, inspect.DictType):
+            found.append(alternative.value_type)
+    return found
+
+
+def _fields_at(kind: Any, names: list[str]) -> list[str]:
+    structs = [node for node in _types_at(kind, names) if isinstance(node, inspect.StructType)]
+    return [field.encode_name for node in structs for field in node.fields]
+
+
+def _options_at(kind: Any, names: list[str]) -> list[str]:
+    options: list[str] = []
+    for node in _types_at(kind, names):
+        if isinstance(node, inspect.LiteralType):
+            options += [str(value) for value in node.values]
+        elif isinstance(node, inspect.EnumType):
+            options += [str(member.value) for member in node.cls]
+    return options
