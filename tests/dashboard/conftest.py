@@ -37,7 +37,7 @@ class Page:
 
     @property
     def charts(self) -> int:
-        return len(self.app.get("arrow_vega_lite_chart"))
+        return len(self.app.get("vega_lite_chart"))
 
     def assert_calm(self) -> None:
         assert not self.app.exception, self.app.exception
