@@ -1,0 +1,1 @@
+"""The service: a Litestar API over the ledger, its jobs and its commands."""

@@ -10,7 +10,19 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
-from service.api import experiments, health, keys, ledger, schema, store, units
+from service.api import (
+    assign,
+    decisions,
+    events,
+    experiments,
+    health,
+    keys,
+    ledger,
+    reports,
+    schema,
+    store,
+    units,
+)
 from service.auth import authorise
 from service.catalogue import Catalogue
 from service.clock import ExternalClock, SystemClock
@@ -26,6 +38,10 @@ from service.rate_limit import RateLimiter
 from service.settings import ClockKind, Settings
 
 ROUTES: list[HTTPRouteHandler] = [
+    *assign.router,
+    *events.router,
+    *decisions.router,
+    *reports.router,
     *experiments.router,
     *keys.router,
     *ledger.router,

@@ -16,9 +16,9 @@ With one stratum the first two are the exact conjugate posteriors. The prior is 
 by weight, so that it counts once however many there are. Delta method: var(R) = sum W_s^2
 var_s(x - R y) / n_s / (sum W_s ybar_s)^2.
 
-Limits. A figure without a posterior (`insufficient_data`) is returned for fewer than 2 units, for a
-total without spread, and for a ratio whose denominator lies within 3 standard errors of 0, where the
-delta method is no longer about anything. A share of counts without spread (no refund among n orders)
+Limits. A figure without a posterior (`insufficient_data`) is returned where the Student-t would have no
+variance (fewer than 2 units for a mean, 4 for a ratio), for a total without spread, and for a ratio whose
+denominator lies within 3 standard errors of 0, where the delta method is no longer about anything. A share of counts without spread (no refund among n orders)
 has the Beta(1 + x, 1 + n - x) of its counts instead: conservative, since it treats orders as
 independent only where none differs from another.
 """
@@ -38,6 +38,8 @@ SetEpoch = tuple[int, int]
 """(candidate set, epoch): where units were enrolled."""
 
 MIN_DENOMINATOR_ERRORS = 3.0
+MIN_FREEDOM = 2.0
+"""Degrees of freedom a Student-t must exceed: below, it has no variance to compare by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +170,12 @@ def ratio(parts: Sequence[Part], *, is_share: bool = False) -> Estimate | None:
     if figure is None:
         return None
     method = "delta" if len(parts) == 1 else "delta, standardised over candidate sets"
-    if any(part.sums.units < 2 for part in parts) or not _is_denominator_clear(parts):
+    freedom = [part.sums.units - 1 for part in parts]
+    if min(freedom) <= MIN_FREEDOM or not _is_denominator_clear(parts):
         return Estimate(figure, None, method)
     mean_y = math.fsum(part.weight * part.sums.mean_y for part in parts)
     errors = [part.weight * _standard_error(part.sums, figure) / mean_y for part in parts]
-    scale, df = _satterthwaite(errors, [part.sums.units - 1 for part in parts])
+    scale, df = _satterthwaite(errors, freedom)
     if scale <= 0.0:
         return _without_spread(parts, figure, method, is_share=is_share)
     return Estimate(figure, StudentT(figure, scale, df), method, _influence(parts, errors))
@@ -184,6 +187,8 @@ def _ratio_of(parts: Sequence[Part]) -> float | None:
     mean_y = math.fsum(part.weight * part.sums.mean_y for part in parts)
     if mean_y <= 0.0:
         return None
+    if len(parts) == 1:
+        return parts[0].sums.ratio  # to the last digit the plain figure
     return math.fsum(part.weight * part.sums.mean_x for part in parts) / mean_y
 
 
@@ -192,10 +197,10 @@ def _marginal_mean(part: Part, prior: Prior | None) -> StudentT | None:
     given = prior or Prior()
     scale = given.scale if given.scale is not None else (pool.variance if pool else 0.0)
     center = given.mean if given.mean is not None else (pool.mean if pool else 0.0)
-    if scale <= 0.0 or sums.units < 2:
-        return None
     kappa = 1.0 if given.kappa is None else given.kappa
     nu = 1.0 if given.nu is None else given.nu
+    if scale <= 0.0 or nu * part.weight + sums.units <= MIN_FREEDOM:
+        return None
     start = NormalInverseGamma(center, kappa * part.weight, nu * part.weight, scale)
     return start.updated(sums.units, sums.mean_x, sums.squared_deviations()).marginal_mean()
 

@@ -13,7 +13,10 @@ from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.posteriors.quadrature import (
     Arms,
     arms_of,
-    nodes_of,
+    coordinate_of,
+    edges_of,
+    middle_of,
+    nodes_cut_at,
     others_product,
     panels_between,
     rule_over,
@@ -125,7 +128,7 @@ def _prob_best_spread(arms: Arms, floor: float | None) -> FloatArray:
     """P(each arm is best) among arms of positive width, all of it above the point `floor`, (n_arms,)."""
     low, high = float(arms.low.max()), float(arms.high.max())
     if floor is not None:
-        low = max(low, _coordinate(arms, floor))
+        low = max(low, coordinate_of(arms, floor))
     if low >= high:
         return np.zeros(len(arms.posteriors))
     edges = panels_between(arms, low, high)
@@ -157,8 +160,8 @@ def _mean_excess(leader: Posterior, rivals: Sequence[Posterior]) -> float:
     if not spread:
         return max(0.0, max(points) - leader.mean)
     arms = arms_of(spread)
-    start = float(arms.low[0]) if leader.width > 0 else _coordinate(arms, leader.mean)
-    ends = [_coordinate(arms, point) for point in points]
+    start = float(arms.low[0]) if leader.width > 0 else coordinate_of(arms, leader.mean)
+    ends = [coordinate_of(arms, point) for point in points]
     inner = sorted({end for end in ends if end > start})
     edges = panels_between(arms, start, max([float(arms.high.max()), *inner]))
     edges = np.unique(np.concatenate([edges, inner]))
@@ -173,37 +176,12 @@ def _mean_excess(leader: Posterior, rivals: Sequence[Posterior]) -> float:
 
 def _prob_all_within(leader: Posterior, rivals: Sequence[Posterior], gain: float) -> float:
     """P(every rival <= leader + gain)."""
-    narrowest = min([rival.width for rival in rivals if rival.width > 0], default=leader.width)
-    if leader.width <= 2 * narrowest:
-        x, mass = nodes_of(leader)
-    else:  # a rival's distribution is a step on the leader's scale: cut the leader's rule there
-        x, mass = _nodes_cut(leader, rivals, gain)
-    within = np.ones_like(x)
+    cuts = [edge - gain for rival in rivals for edge in edges_of(rival)]
+    for rival in rivals:
+        if leader.width > 2 * rival.width:  # its distribution is a step on the leader's scale
+            cuts.extend(middle_of(rival) + widths * rival.width - gain for widths in (-9, -3, 0, 3, 9))
+    x, mass = nodes_cut_at(leader, cuts)
+    within = np.ones(len(x))
     for rival in rivals:
         within *= rival.cdf(x + gain)
     return float((mass * within).sum())
-
-
-def _nodes_cut(leader: Posterior, rivals: Sequence[Posterior], gain: float) -> tuple[FloatArray, FloatArray]:
-    """`nodes_of` the leader, with panels cut around every rival shifted down by the gain."""
-    arms = arms_of([leader])
-    low, high = float(arms.low[0]), float(arms.high[0])
-    cuts = {low, high}
-    for rival in rivals:
-        for widths in (-9.0, -3.0, 0.0, 3.0, 9.0):
-            cut = _coordinate(arms, rival.mean + widths * rival.width - gain)
-            if low < cut < high:
-                cuts.add(cut)
-    edges = np.array(sorted(cuts | set(panels_between(arms, low, high).tolist())))
-    t, weights = (part.ravel() for part in rule_over(edges[:-1], edges[1:]))
-    mass = weights * arms.densities(t)[0]
-    return arms.points(t)[0], mass / mass.sum()
-
-
-def _coordinate(arms: Arms, x: float) -> float:
-    """The t at which the parameter is x; infinite outside the support."""
-    if arms.log_odds is None:
-        return float(np.arcsinh((x - arms.origin) / arms.unit))
-    if 0 < x < 1:
-        return float(np.log(x) - np.log1p(-x))
-    return np.inf if x >= 1 else -np.inf

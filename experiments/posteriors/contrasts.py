@@ -6,12 +6,14 @@ whichever is narrower on the scale of the question, so that the other is smooth 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from experiments.posteriors.beta import Beta
 from experiments.posteriors.protocol import FloatArray, Posterior
-from experiments.posteriors.quadrature import nodes_of
+from experiments.posteriors.quadrature import edges_of, nodes_cut_at, nodes_of
 from experiments.posteriors.roots import root_between
 
 _NEVER_POSITIVE = 1e-6
@@ -26,21 +28,11 @@ class Difference:
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """P(theta_a - theta_b <= x)."""
-        x = np.asarray(x, dtype=np.float64)
-        if self.b.width <= self.a.width:
-            nodes, mass = nodes_of(self.b)
-            return self.a.cdf(x[..., None] + nodes) @ mass
-        nodes, mass = nodes_of(self.a)
-        return _at_least(self.b, nodes - x[..., None]) @ mass
+        return self._integral(x, self.a.cdf, lambda bound: _at_least(self.b, bound))
 
     def density(self, x: ArrayLike) -> FloatArray:
-        """Density at x; at a point where both are points it is infinite."""
-        x = np.asarray(x, dtype=np.float64)
-        if self.b.width <= self.a.width:
-            nodes, mass = nodes_of(self.b)
-            return self.a.pdf(x[..., None] + nodes) @ mass
-        nodes, mass = nodes_of(self.a)
-        return self.b.pdf(nodes - x[..., None]) @ mass
+        """Density at x; approximate where a Beta with a parameter below 1 is infinite at an edge."""
+        return self._integral(x, self.a.pdf, self.b.pdf)
 
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
@@ -54,6 +46,30 @@ class Difference:
         """Equal-tailed credible interval."""
         low, high = self.ppf([(1 - prob) / 2, (1 + prob) / 2])
         return float(low), float(high)
+
+    def _integral(
+        self,
+        x: ArrayLike,
+        of_a: Callable[[FloatArray], FloatArray],
+        of_b: Callable[[FloatArray], FloatArray],
+    ) -> FloatArray:
+        """E over b of of_a(x + theta_b), or E over a of of_b(theta_a - x), whichever is the narrower."""
+        x = np.asarray(x, dtype=np.float64)
+        over_b = self.b.width <= self.a.width
+        narrow, wide = (self.b, self.a) if over_b else (self.a, self.b)
+        sign = 1.0 if over_b else -1.0
+        kinks = edges_of(wide)
+
+        def at(shift: float | FloatArray, rule: tuple[FloatArray, FloatArray]) -> FloatArray:
+            nodes, mass = rule
+            return (of_a(shift + nodes) if over_b else of_b(nodes - shift)) @ mass
+
+        if not kinks:
+            return at(x[..., None], nodes_of(narrow))
+        # The edge of the wider one's support falls inside the narrower one, elsewhere for every x: cut there
+        shifts = x.ravel().tolist()
+        values = [at(shift, nodes_cut_at(narrow, [k - sign * shift for k in kinks])) for shift in shifts]
+        return np.array(values, dtype=np.float64).reshape(x.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +99,12 @@ class RatioMinusOne:
     def mean(self) -> float:
         """E[theta_a] E[1 / theta_b] - 1.
 
-        Exact where E[1 / theta_b] exists. Where the density of theta_b does not vanish at 0 (Student-t) it
+        For a Beta E[1 / theta_b] = (alpha + beta - 1) / (alpha - 1), inf for alpha <= 1. Where the density of theta_b does not vanish at 0 (Student-t) it
         does not exist, and this is the mean given that theta_b lies above its one-in-a-million quantile.
         """
+        if isinstance(self.b, Beta):
+            alpha, beta = self.b.alpha, self.b.beta
+            return self.a.mean * (alpha + beta - 1) / (alpha - 1) - 1 if alpha > 1 else inf
         nodes, mass = _given(nodes_of(self.b), above=max(0.0, float(self.b.ppf(_NEVER_POSITIVE))))
         return self.a.mean * float((mass / nodes).sum()) - 1
 

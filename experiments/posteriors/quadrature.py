@@ -5,7 +5,7 @@ one parameter. The rule is laid in a coordinate t where they are smooth: the log
 Beta, otherwise x = centre + unit sinh(t), in which a heavy tail decays exponentially.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -78,7 +78,7 @@ def arms_of(posteriors: Sequence[Posterior], leader: int | None = None) -> Arms:
         low, high = log_odds_reach(alpha, beta)
         return Arms(posteriors, centre, width, low, high, (alpha[:, None], beta[:, None]), 0.0, 1.0)
     reaches = [posterior.reach for posterior in posteriors]
-    middles = [_middle(posterior) for posterior in posteriors]
+    middles = [middle_of(posterior) for posterior in posteriors]
     if leader is None:
         leader = max(range(len(reaches)), key=lambda k: reaches[k][0])
     origin, unit = middles[leader], posteriors[leader].width
@@ -124,9 +124,43 @@ def nodes_of(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
 
     Remembered, because a quantile asks for the same rule some twenty times; the arrays are read-only.
     """
-    x, mass = _nodes_of(posterior)
+    x, mass = nodes_cut_at(posterior, ())
     x.flags.writeable = mass.flags.writeable = False
     return x, mass
+
+
+def nodes_cut_at(posterior: Posterior, cuts: Iterable[float]) -> tuple[FloatArray, FloatArray]:
+    """`nodes_of` with panels cut at the given parameters, for a g with kinks or steps there."""
+    if posterior.width == 0:
+        return np.array([float(middle_of(posterior))]), np.array([1.0])
+    arms = arms_of([posterior])
+    low, high = float(arms.low[0]), float(arms.high[0])
+    places = {coordinate_of(arms, cut) for cut in cuts}
+    edges = {place for place in places if low < place < high} | set(panels_between(arms, low, high).tolist())
+    steps = np.array(sorted(edges))
+    t, weights = (part.ravel() for part in rule_over(steps[:-1], steps[1:]))
+    mass = weights * arms.densities(t)[0]
+    return arms.points(t)[0], mass / mass.sum()
+
+
+def coordinate_of(arms: Arms, x: float) -> float:
+    """The t at which the parameter is x; infinite outside the support."""
+    if arms.log_odds is None:
+        return float(np.arcsinh((x - arms.origin) / arms.unit))
+    if 0 < x < 1:
+        return float(np.log(x) - np.log1p(-x))
+    return np.inf if x >= 1 else -np.inf
+
+
+def edges_of(posterior: Posterior) -> tuple[float, ...]:
+    """Where a distribution function has a kink: the edges of a Beta's support."""
+    return (0.0, 1.0) if isinstance(posterior, Beta) else ()
+
+
+def middle_of(posterior: Posterior) -> float:
+    """The mean, or the median where there is none."""
+    mean = posterior.mean
+    return mean if np.isfinite(mean) else float(posterior.ppf(0.5))
 
 
 def others_product(factors: FloatArray) -> FloatArray:
@@ -138,22 +172,6 @@ def others_product(factors: FloatArray) -> FloatArray:
     before = np.cumprod(np.concatenate([ones, factors[:-1]]), axis=0)
     after = np.cumprod(np.concatenate([ones, factors[:0:-1]]), axis=0)[::-1]
     return before * after
-
-
-def _nodes_of(posterior: Posterior) -> tuple[FloatArray, FloatArray]:
-    if posterior.width == 0:
-        return np.array([_middle(posterior)]), np.array([1.0])
-    arms = arms_of([posterior])
-    edges = panels_between(arms, float(arms.low[0]), float(arms.high[0]))
-    t, weights = rule_over(edges[:-1], edges[1:])
-    t = t.ravel()
-    mass = weights.ravel() * arms.densities(t)[0]
-    return arms.points(t)[0], mass / mass.sum()
-
-
-def _middle(posterior: Posterior) -> float:
-    mean = posterior.mean
-    return mean if np.isfinite(mean) else float(posterior.ppf(0.5))
 
 
 def _all_beta(posteriors: Sequence[Posterior]) -> TypeGuard[Sequence[Beta]]:

@@ -1,0 +1,1 @@
+"""What runs beside the API: the folder, the allocator, the abandonment timer."""

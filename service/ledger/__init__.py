@@ -1,0 +1,1 @@
+"""The ledger: tables, the one writer, reads and folds."""

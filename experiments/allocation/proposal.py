@@ -1,0 +1,124 @@
+"""From cells to the shares of every candidate set: what the next policy version would say.
+
+Pure, so that the service, the simulator and a replay allocate by the same code.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from experiments.allocation.caps import cap_shares, to_integer
+from experiments.allocation.guarding import Guarded
+from experiments.allocation.published import PolicyVersion, PosteriorSummary, SetShares, summary_of
+from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
+from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
+from experiments.model import Experiment, PolicyKind
+from experiments.posteriors.compare import prob_best
+from experiments.statistics import Cell
+
+Keys = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Shares by candidate set; `held` says why they are the last ones (no posterior can be had)."""
+
+    sets: Mapping[Keys, SetShares]
+    burn_in: bool
+    held: Mapping[str, str] | None
+
+
+def propose(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    active: frozenset[str],
+    seen: Sequence[Keys],
+    *,
+    guarded: Guarded,
+    promoted: str | None,
+    last: PolicyVersion | None,
+    time_zone: str,
+    now: datetime,
+) -> Proposal:
+    """Shares for the set of all active variants and for every set seen, as far as still active."""
+    everything = tuple(v.key for v in experiment.variants if v.key in active)
+    sets = {everything: None} | {tuple(k for k in keys if k in active): None for keys in seen}
+    wanted = [keys for keys in sets if len(keys) >= 2] or [everything]
+    if promoted is not None:
+        chosen = {keys: _promoted(experiment, keys, promoted, guarded) for keys in wanted}
+        return Proposal(chosen, burn_in=False, held=None)
+    if experiment.policy.kind is PolicyKind.FIXED:
+        chosen = {keys: _fixed(experiment, keys, guarded) for keys in wanted}
+        return Proposal(chosen, burn_in=False, held=None)
+    posteriors = {
+        keys: allocation_posteriors(experiment, cells, keys, time_zone=time_zone, now=now) for keys in wanted
+    }
+    if _burning_in(experiment, cells, active):
+        chosen = {keys: _burn_in(experiment, keys, guarded, posteriors[keys]) for keys in wanted}
+        return Proposal(chosen, burn_in=True, held=_held(posteriors[wanted[0]]))
+    chosen = {keys: _thompson(experiment, keys, guarded, posteriors[keys], last) for keys in wanted}
+    return Proposal(chosen, burn_in=False, held=_held(posteriors[wanted[0]]))
+
+
+def _burning_in(experiment: Experiment, cells: Sequence[Cell], active: frozenset[str]) -> bool:
+    """Until every active variant has `burn_in` assigned units, counted over all candidate sets."""
+    assigned = dict.fromkeys(active, 0)
+    for cell in cells:
+        if cell.key.variant in assigned:
+            assigned[cell.key.variant] += cell.moments.sum("assigned")
+    return any(units < experiment.policy.burn_in for units in assigned.values())
+
+
+def _held(found: AllocationPosteriors) -> Mapping[str, str] | None:
+    return None if found.reason is None else {"reason": found.reason, "detail": found.detail or ""}
+
+
+def _thompson(
+    experiment: Experiment,
+    keys: Keys,
+    guarded: Guarded,
+    found: AllocationPosteriors,
+    last: PolicyVersion | None,
+) -> SetShares:
+    if found.reason is not None:
+        kept = None if last is None else last.sets.get(keys)
+        return kept if kept is not None else _burn_in(experiment, keys, guarded, found)
+    best = dict(zip(keys, (float(p) for p in prob_best([found.better[key] for key in keys])), strict=True))
+    settings = experiment.policy
+    weights = top_two(best) if settings.kind is PolicyKind.TOP_TWO else best
+    split = shares(
+        weights,
+        control=experiment.control.key,
+        control_share=settings.control_share,
+        floor=settings.floor,
+        capped=guarded.capped,
+    )
+    return SetShares(to_integer(split), best, _summaries(found))
+
+
+def _burn_in(experiment: Experiment, keys: Keys, guarded: Guarded, found: AllocationPosteriors) -> SetShares:
+    settings = experiment.policy
+    control = experiment.control.key
+    split = burn_in_shares(keys, control, settings.control_share, capped=guarded.capped)
+    return SetShares(to_integer(split), None, _summaries(found))
+
+
+def _fixed(experiment: Experiment, keys: Keys, guarded: Guarded) -> SetShares:
+    control = experiment.control.key
+    split = fixed_shares(keys, control=control, shares=experiment.policy.shares, capped=guarded.capped)
+    return SetShares(to_integer(split))
+
+
+def _promoted(experiment: Experiment, keys: Keys, promoted: str, guarded: Guarded) -> SetShares:
+    """The promoted variant gets all but the control's share; where it is no candidate, the control all."""
+    control = experiment.control.key
+    control_share = experiment.policy.control_share if promoted in keys else 1.0
+    split = dict.fromkeys(keys, 0.0) | {control: control_share}
+    if promoted in keys:
+        split[promoted] = 1 - control_share
+    capped = {key: cap for key, cap in guarded.capped.items() if key in keys}
+    return SetShares(to_integer(cap_shares(split, capped, control)))
+
+
+def _summaries(found: AllocationPosteriors) -> dict[str, PosteriorSummary]:
+    return {key: summary_of(posterior, found.units[key]) for key, posterior in found.posteriors.items()}

@@ -1,0 +1,258 @@
+"""`fold_unit`: from everything recorded of one unit to what it contributes to the experiment.
+
+The ledger is append-only and this is the one function that gives it meaning. It is a pure function of
+the *set* of facts: refunds before their order, takes before their exposure, links before or after the
+assignments they join all give the same contributions, in integers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
+from experiments.histogram import bin_of
+from experiments.model import Anchor, CustomMetric, Experiment
+from experiments.orders import OrderBalance, convert, fold_order
+from experiments.statistics import MONEY_TOTALS, CellKey, custom_features
+
+DAY_US = 86_400_000_000
+PRE_PERIOD_US = 30 * DAY_US
+HORIZONS_US = {"ltv_30d": 30 * DAY_US, "ltv_90d": 90 * DAY_US, "ltv_180d": 180 * DAY_US}
+REPEAT_HORIZON_US = 90 * DAY_US
+
+Caps = Mapping[str, tuple[int, int]]
+"""Winsorising caps by money total: (low, high) in minor units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one enrolment adds to its cell."""
+
+    unit_no: int
+    period: int
+    key: CellKey
+    vector: Mapping[str, int]
+    bins: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRules:
+    """The settings a fold depends on; all of them frozen once the experiment has started."""
+
+    experiment: Experiment
+    time_zone: str
+    caps: Caps = field(default_factory=dict)
+
+
+def fold_unit(rules: FoldRules, facts: UnitFacts) -> list[Contribution]:
+    """The contributions of one unit to one experiment: one for each enrolment that counts.
+
+    The earliest enrolment counts and takes the outcomes of those it supersedes; with `reassign_after`
+    a later one counts again once that long has passed.
+    """
+    serving = serving_enrolments(facts.enrolments, rules.experiment.reassign_after)
+    balances = [(order, fold_order(order)) for order in facts.orders]
+    return [_fold_enrolment(rules, facts, balances, group) for group in serving]
+
+
+def serving_enrolments(
+    enrolments: Sequence[Enrolment], reassign_after: timedelta | None
+) -> list[list[Enrolment]]:
+    """Groups of enrolments, the first of each being the one that serves, the rest superseded by it."""
+    groups: list[list[Enrolment]] = []
+    for enrolment in sorted(enrolments, key=lambda e: (e.at_us, e.unit_no, e.period)):
+        opens = not groups or (
+            reassign_after is not None and enrolment.at_us >= groups[-1][0].at_us + micros(reassign_after)
+        )
+        if opens:
+            groups.append([enrolment])
+        else:
+            groups[-1].append(enrolment)
+    return groups
+
+
+def micros(duration: timedelta) -> int:
+    """A duration in whole microseconds."""
+    return duration // timedelta(microseconds=1)
+
+
+def local_day(at_us: int, time_zone: str) -> date:
+    """The calendar day of an instant in a time zone."""
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+    return instant.astimezone(ZoneInfo(time_zone)).date()
+
+
+def cart_deadlines(carts: Sequence[CartFact], orders: Sequence[OrderFact]) -> dict[str, int]:
+    """When each cart without an order counts as abandoned, for carts not yet reported abandoned."""
+    reported = {cart.cart_id for cart in carts if cart.is_abandonment}
+    return {
+        cart_id: opened.at_us + opened.abandon_after_us
+        for cart_id, opened in _opened(carts).items()
+        if cart_id not in reported and not _is_ordered(opened, orders)
+    }
+
+
+def _fold_enrolment(
+    rules: FoldRules,
+    facts: UnitFacts,
+    balances: Sequence[tuple[OrderFact, OrderBalance]],
+    group: Sequence[Enrolment],
+) -> Contribution:
+    first = group[0]
+    members = {(enrolment.unit_no, enrolment.period) for enrolment in group}
+    slots = [s for s in facts.slots if (s.unit_no, s.period) in members]
+    anchor_us = _anchor(rules.experiment.anchor, first, slots)
+    vector: dict[str, int] = {"assigned": 1}
+    totals: dict[str, int] = {}
+    if any(enrolment.variant != first.variant for enrolment in group):
+        vector["crossover"] = 1
+    if anchor_us is not None:
+        end_us = anchor_us + micros(rules.experiment.attribution_window)
+        vector["units"] = 1
+        _slots(vector, slots, end_us)
+        _orders(vector, totals, rules.experiment.currency, balances, anchor_us, end_us)
+        _carts(vector, facts, anchor_us, end_us)
+        ratings = [r.score_fixed for r in facts.ratings if anchor_us <= r.at_us < end_us]
+        vector |= {"ratings": len(ratings), "rating_sum": sum(ratings)}
+        for metric in rules.experiment.metrics:
+            _custom(vector, facts, metric, anchor_us, end_us)
+        _capped(vector, totals, rules.caps)
+    day = local_day(first.at_us if anchor_us is None else anchor_us, rules.time_zone)
+    return Contribution(
+        unit_no=first.unit_no,
+        period=first.period,
+        key=CellKey(first.variant, first.segment, first.candidate_set, day, first.epoch),
+        vector={name: value for name, value in vector.items() if value},
+        bins={name: bin_of(total) for name, total in totals.items() if total},
+    )
+
+
+def _anchor(anchor: Anchor, first: Enrolment, slots: Sequence[SlotFact]) -> int | None:
+    if anchor is Anchor.ASSIGNMENT:
+        return first.at_us
+    seen = [slot.at_us for slot in slots if slot.slot is Slot.EXPOSURE]
+    # A browser's clock may lag ours: what names a decision cannot have come before it.
+    return max(first.at_us, min(seen)) if seen else None
+
+
+def _slots(vector: dict[str, int], slots: Sequence[SlotFact], end_us: int) -> None:
+    """Exposed, clicked, took: a click or a take counts only for a unit that was exposed."""
+    kinds = {slot.slot for slot in slots if slot.at_us < end_us}
+    if Slot.EXPOSURE in kinds:
+        vector["exposed"] = 1
+        vector["clicked"] = int(Slot.CLICK in kinds)
+        vector["took"] = int(Slot.ACCEPT in kinds)
+
+
+def _orders(
+    vector: dict[str, int],
+    totals: dict[str, int],
+    currency: str,
+    balances: Sequence[tuple[OrderFact, OrderBalance]],
+    anchor_us: int,
+    end_us: int,
+) -> None:
+    later: list[int] = []
+    for order, balance in balances:
+        margin = balance.margin_minor
+        rate = "1" if order.currency == currency else order.rates.get(currency)
+        in_currency = (
+            None if margin is None or rate is None else convert(margin, rate, order.currency, currency)
+        )
+        age_us = order.at_us - anchor_us
+        if -PRE_PERIOD_US <= age_us < 0:
+            _add(vector, "pre_margin", in_currency or 0)
+        if age_us < 0:
+            continue
+        if age_us < REPEAT_HORIZON_US:
+            later.append(age_us)
+        for feature, horizon_us in HORIZONS_US.items():
+            if age_us < horizon_us:
+                _add(vector, feature, in_currency or 0)
+        if order.at_us < end_us:
+            _one_order(vector, totals, order, balance, rate, currency)
+    vector["buyer_90d"] = int(len(later) >= 1)
+    vector["repeat_90d"] = int(len(later) >= 2)
+
+
+def _one_order(
+    vector: dict[str, int],
+    totals: dict[str, int],
+    order: OrderFact,
+    balance: OrderBalance,
+    rate: str | None,
+    currency: str,
+) -> None:
+    """An order in the window: it counts in conversion even where its money cannot be told."""
+    vector["converted"] = 1
+    _add(vector, "orders", 1)
+    _add(vector, "refunded_orders", int(balance.is_refunded))
+    _add(vector, "cancelled_orders", int(balance.is_cancelled))
+    if rate is None:
+        _add(vector, "unconverted_orders", 1)
+        return
+    revenue = convert(balance.amount_minor, rate, order.currency, currency)
+    refunded = convert(balance.refunded_minor, rate, order.currency, currency)
+    money = {"revenue": revenue, "refunded_value": refunded, "net_revenue": revenue - refunded}
+    if balance.margin_minor is None:
+        _add(vector, "unknown_cost_orders", 1)
+    else:
+        money["margin"] = convert(balance.margin_minor, rate, order.currency, currency)
+    for name, value in money.items():
+        _add(totals, name, value)
+        if name != "net_revenue":
+            _add(vector, name, value)
+
+
+def _carts(vector: dict[str, int], facts: UnitFacts, anchor_us: int, end_us: int) -> None:
+    reported = {cart.cart_id for cart in facts.carts if cart.is_abandonment}
+    for cart_id, opened in _opened(facts.carts).items():
+        if anchor_us <= opened.at_us < end_us:
+            _add(vector, "carts", 1)
+            if cart_id in reported and not _is_ordered(opened, facts.orders):
+                _add(vector, "abandoned", 1)
+
+
+def _opened(carts: Sequence[CartFact]) -> dict[str, CartFact]:
+    """The first sight of each cart."""
+    opened: dict[str, CartFact] = {}
+    for cart in sorted(carts, key=lambda c: (c.at_us, c.is_abandonment, c.abandon_after_us)):
+        opened.setdefault(cart.cart_id, cart)
+    return opened
+
+
+def _is_ordered(opened: CartFact, orders: Sequence[OrderFact]) -> bool:
+    """Whether an order closed the cart in time: one that names it, or a later one that names none."""
+    deadline_us = opened.at_us + opened.abandon_after_us
+    return any(
+        order.at_us < deadline_us
+        and (order.cart_id == opened.cart_id or (order.cart_id is None and order.at_us >= opened.at_us))
+        for order in orders
+    )
+
+
+def _custom(
+    vector: dict[str, int], facts: UnitFacts, metric: CustomMetric, anchor_us: int, end_us: int
+) -> None:
+    until_us = end_us if metric.window is None else anchor_us + micros(metric.window)
+    values = [
+        fact.value_fixed
+        for fact in facts.customs
+        if fact.name == metric.event and anchor_us <= fact.at_us < until_us
+    ]
+    had, count, total = custom_features(metric.key)
+    vector |= {had: int(bool(values)), count: len(values), total: sum(values)}
+
+
+def _capped(vector: dict[str, int], totals: Mapping[str, int], caps: Caps) -> None:
+    for name in MONEY_TOTALS:
+        low, high = caps.get(name, (None, None))
+        total = totals.get(name, 0)
+        if low is not None and high is not None and total:
+            total = min(max(total, low), high)
+        vector[f"{name}_capped"] = total
+
+
+def _add(store: dict[str, int], name: str, amount: int) -> None:
+    store[name] = store.get(name, 0) + amount

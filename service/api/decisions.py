@@ -1,0 +1,208 @@
+"""A decision on the record: what was assigned and shown, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Response
+from sqlalchemy import Connection, select
+
+from experiments.allocation.hashing import race
+from experiments.allocation.published import PolicyVersion
+from service.api.routing import AnyRequest, call
+from service.assigning import SHARE_TOTAL
+from service.auth import store_of
+from service.catalogue import LiveExperiment, StoreState
+from service.clock import to_wire
+from service.context import service_of
+from service.decision_ids import DecisionRef, decode
+from service.keys import Scope
+from service.ledger import schema
+from service.ledger.units import hashes_of
+from service.problems import not_found
+from service.wire import answer
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What was shown from an instant on: the offer, or nothing and why."""
+
+    at: str
+    what: str
+
+
+class DecisionRecord(msgspec.Struct, frozen=True):
+    """An assignment and what was shown of it when."""
+
+    decision_id: str
+    experiment: str
+    variant: str
+    assigned_at: str
+    propensity: float
+    policy_version: int
+    epoch: int
+    period: int
+    segment: str
+    forced: bool
+    candidates: list[str]
+    shown: list[Shown]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why this variant: everything the decision was made from."""
+
+    decision_id: str
+    experiment: str
+    variant: str
+    assigned_at: str
+    forced: bool
+    candidates: list[str]
+    rejected: dict[str, str]
+    policy_version: int
+    shares: dict[str, float]
+    propensity: float
+    scores: dict[str, float] | None
+    replayed_variant: str | None
+    prob_best: dict[str, float] | None
+    posteriors: dict[str, Any]
+    context: dict[str, Any]
+    reason: str | None = None
+
+
+@call(
+    "GET",
+    "/v1/decisions/{decision_id:str}",
+    scope=Scope.READ,
+    summary="An assignment, and what was shown of it when",
+    answer=DecisionRecord,
+    problems=(404,),
+)
+async def read(request: AnyRequest, decision_id: str) -> Response[bytes]:
+    """Answer the record of a decision."""
+    return await _answer(request, decision_id, _record)
+
+
+@call(
+    "GET",
+    "/v1/decisions/{decision_id:str}/explain",
+    scope=Scope.READ,
+    summary="Why this variant: candidates, shares, the race and the posteriors behind them",
+    answer=Explanation,
+    problems=(404,),
+)
+async def explain(request: AnyRequest, decision_id: str) -> Response[bytes]:
+    """Answer why, by running the decision again."""
+    return await _answer(request, decision_id, _explain)
+
+
+async def _answer(request: AnyRequest, decision_id: str, view: Any) -> Response[bytes]:
+    service, store = service_of(request), store_of(request)
+    ref = decode(store.secret, decision_id)
+    live = None if ref is None else store.by_no(ref.experiment_no)
+    if ref is None or live is None:
+        raise not_found("decision", decision_id)
+    found = await service.read(lambda c: _view(c, store, live, ref, decision_id, view))
+    if found is None:
+        raise not_found("decision", decision_id)
+    return answer(found)
+
+
+def _view(
+    connection: Connection,
+    store: StoreState,
+    live: LiveExperiment,
+    ref: DecisionRef,
+    decision_id: str,
+    view: Any,
+) -> Any:
+    table = schema.assignment.c
+    row = connection.execute(
+        select(schema.assignment).where(
+            table.experiment_no == ref.experiment_no,
+            table.unit_no == ref.unit_no,
+            table.period == ref.period,
+        )
+    ).first()
+    if row is None:
+        return None
+    sets = schema.candidate_set.c
+    candidates = connection.execute(
+        select(sets.members).where(sets.experiment_no == ref.experiment_no, sets.set_no == row.set_no)
+    ).scalar_one()
+    return view(connection, live, row, candidates, decision_id)
+
+
+def _record(
+    connection: Connection, live: LiveExperiment, row: Any, candidates: list[str], decision_id: str
+) -> DecisionRecord:
+    shown = schema.shown
+    steps = connection.execute(
+        select(shown)
+        .where(
+            shown.c.experiment_no == row.experiment_no,
+            shown.c.unit_no == row.unit_no,
+            shown.c.period == row.period,
+        )
+        .order_by(shown.c.shown_no)
+    )
+    return DecisionRecord(
+        decision_id=decision_id,
+        experiment=live.key,
+        variant=live.variant_key(row.variant_no),
+        assigned_at=to_wire(row.at_us),
+        propensity=row.share / SHARE_TOTAL,
+        policy_version=row.policy_version,
+        epoch=row.epoch,
+        period=row.period,
+        segment=row.segment,
+        forced=row.is_forced,
+        candidates=candidates,
+        shown=[Shown(to_wire(step.at_us), step.reason) for step in steps],
+    )
+
+
+def _explain(
+    connection: Connection, live: LiveExperiment, row: Any, candidates: list[str], decision_id: str
+) -> Explanation:
+    context = connection.execute(
+        select(schema.decision_context).where(
+            schema.decision_context.c.experiment_no == row.experiment_no,
+            schema.decision_context.c.unit_no == row.unit_no,
+            schema.decision_context.c.period == row.period,
+        )
+    ).first()
+    table = schema.policy_version.c
+    body = connection.execute(
+        select(table.body).where(table.experiment_no == row.experiment_no, table.number == row.policy_version)
+    ).scalar_one()
+    version = PolicyVersion.from_json(body["version"])
+    shares = version.shares_for(candidates)
+    published = version.published(candidates)
+    unit = hashes_of(connection, [row.unit_no]).get(row.unit_no)
+    result = None if unit is None else race(live.experiment.salt, unit, shares)
+    return Explanation(
+        decision_id=decision_id,
+        experiment=live.key,
+        variant=live.variant_key(row.variant_no),
+        assigned_at=to_wire(row.at_us),
+        forced=row.is_forced,
+        candidates=candidates,
+        rejected={} if context is None else context.rejected,
+        policy_version=row.policy_version,
+        shares={key: share / SHARE_TOTAL for key, share in shares.items()},
+        propensity=row.share / SHARE_TOTAL,
+        scores=None if result is None else dict(result.scores),
+        replayed_variant=None if result is None else result.winner,
+        prob_best=None if published is None or published.prob_best is None else dict(published.prob_best),
+        posteriors={}
+        if published is None
+        else {
+            key: {"mean": found.mean, "sd": found.sd, "n": found.n}
+            for key, found in published.posteriors.items()
+        },
+        context={} if context is None else context.context,
+        reason="erased: the person's hash is gone, the race cannot be run again" if unit is None else None,
+    )
+
+
+router = [read, explain]

@@ -1,0 +1,186 @@
+"""What every request needs to know of a store, in memory: settings, experiments, policies.
+
+A `StoreState` is a frozen snapshot of committed rows. Whoever changes a store commits first and then
+drops its snapshot; the next reader loads it anew. So a request sees one consistent store throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.allocation.published import PolicyVersion
+from sqlalchemy import Connection, select
+
+from experiments.document import parse_document
+from experiments.eligibility import parse_conditions
+from experiments.model import Condition, Experiment, Lifecycle, VariantState
+from service.ledger import schema
+from service.ledger.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named group of shoppers; in a store's list the first that matches counts."""
+
+    key: str
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """A store's settings as wire.md names them; durations in microseconds, rates as decimal text."""
+
+    time_zone: str = "UTC"
+    currency: str = "EUR"
+    holdout: float = 0.0
+    default_cost_rate: float | None = None
+    cost_recovered_rate: float = 0.0
+    abandonment_window: str = "24h"
+    fx_rates: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    out_of_stock: frozenset[str] = frozenset()
+    origins: tuple[str, ...] = ()
+    deadline_ms: int = 150
+
+
+@dataclass(frozen=True, slots=True)
+class LiveExperiment:
+    """An experiment with everything a decision needs."""
+
+    experiment_no: int
+    experiment: Experiment
+    state: Lifecycle
+    version: int
+    time_zone: str
+    variant_states: Mapping[str, VariantState]
+    policy: PolicyVersion | None
+    caps: Mapping[str, Any]
+    report_from_epoch: int
+    created_at_us: int
+    started_at_us: int | None
+
+    @property
+    def key(self) -> str:
+        """The experiment's key."""
+        return self.experiment.key
+
+    def variant_no(self, key: str) -> int:
+        """The variant's number: its place in the document, for ever."""
+        return next(i for i, v in enumerate(self.experiment.variants) if v.key == key)
+
+    def variant_key(self, variant_no: int) -> str:
+        """The key of a variant's number."""
+        return self.experiment.variants[variant_no].key
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """A store as committed."""
+
+    store_no: int
+    key: str
+    secret: bytes
+    is_simulated: bool
+    simulated_now_us: int | None
+    version: int
+    settings: StoreSettings
+    experiments: Mapping[str, LiveExperiment]
+
+    def by_no(self, experiment_no: int) -> LiveExperiment | None:
+        """The experiment of that number, when it is this store's."""
+        return next((e for e in self.experiments.values() if e.experiment_no == experiment_no), None)
+
+    def running_at(self, touchpoint: str) -> list[LiveExperiment]:
+        """Running or paused experiments of a touchpoint, highest priority first, then by key."""
+        open_states = (Lifecycle.RUNNING, Lifecycle.PAUSED)
+        here = [
+            e
+            for e in self.experiments.values()
+            if e.experiment.touchpoint == touchpoint and e.state in open_states
+        ]
+        return sorted(here, key=lambda e: (-e.experiment.priority, e.state is Lifecycle.PAUSED, e.key))
+
+
+class Catalogue:
+    """Snapshots of stores, loaded when asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stores: dict[int, StoreState] = {}
+
+    def store(self, store_no: int) -> StoreState:
+        """The store's snapshot."""
+        state = self._stores.get(store_no)
+        if state is None:
+            with self._database.read() as connection:
+                state = load_store(connection, store_no)
+            self._stores[store_no] = state
+        return state
+
+    def drop(self, store_no: int) -> None:
+        """Forget a snapshot after a committed change."""
+        self._stores.pop(store_no, None)
+
+    def all_store_nos(self) -> list[int]:
+        """Every store of the ledger."""
+        with self._database.read() as connection:
+            return list(connection.execute(select(schema.store.c.store_no)).scalars())
+
+
+def load_store(connection: Connection, store_no: int) -> StoreState:
+    """Read a store with its experiments; also used inside the writer, where snapshots may be old."""
+    store = connection.execute(select(schema.store).where(schema.store.c.store_no == store_no)).one()
+    rows = connection.execute(select(schema.experiment).where(schema.experiment.c.store_no == store_no)).all()
+    experiments = {row.key: _load_experiment(connection, row) for row in rows}
+    return StoreState(
+        store_no=store.store_no,
+        key=store.key,
+        secret=store.secret,
+        is_simulated=store.is_simulated,
+        simulated_now_us=store.simulated_now_us,
+        version=store.version,
+        settings=settings_of(store.settings),
+        experiments=experiments,
+    )
+
+
+def settings_of(stored: Mapping[str, Any]) -> StoreSettings:
+    """The settings column as a value."""
+    values = dict(stored)
+    if "segments" in values:
+        values["segments"] = tuple(
+            Segment(s["key"], parse_conditions(s["conditions"], f"/segments/{i}/conditions"))
+            for i, s in enumerate(values["segments"])
+        )
+    if "out_of_stock" in values:
+        values["out_of_stock"] = frozenset(values["out_of_stock"])
+    if "origins" in values:
+        values["origins"] = tuple(values["origins"])
+    return StoreSettings(**values)
+
+
+def _load_experiment(connection: Connection, row: Any) -> LiveExperiment:
+    variants = connection.execute(
+        select(schema.variant).where(schema.variant.c.experiment_no == row.experiment_no)
+    ).all()
+    policy = connection.execute(
+        select(schema.policy_version)
+        .where(schema.policy_version.c.experiment_no == row.experiment_no)
+        .order_by(schema.policy_version.c.number.desc())
+        .limit(1)
+    ).first()
+    return LiveExperiment(
+        experiment_no=row.experiment_no,
+        experiment=parse_document(row.document),
+        state=Lifecycle(row.state),
+        version=row.version,
+        time_zone=row.time_zone,
+        variant_states={v.key: VariantState(v.state) for v in variants},
+        policy=None if policy is None else PolicyVersion.from_json(policy.body["version"]),
+        caps=row.caps,
+        report_from_epoch=row.report_from_epoch,
+        created_at_us=row.created_at_us,
+        started_at_us=row.started_at_us,
+    )

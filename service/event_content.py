@@ -1,0 +1,229 @@
+"""One event as it arrived: checked against the clock and the key, with its digest and stored body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from experiments.fold import micros
+from experiments.model import UnitKind
+from experiments.money import is_currency
+from experiments.statistics import FIXED_POINT
+from experiments.times import parse_duration
+from service import event_types as wire
+from service.catalogue import StoreState
+from service.clock import to_micros
+from service.decision_ids import DecisionRef, decode
+from service.event_types import UNSET, AnyEvent, given
+from service.keys import KeyKind, Principal, Scope
+from service.ledger.units import ANY_KIND, KIND_BITS
+from service.problems import field_problem
+
+CLOCK_SKEW = timedelta(minutes=5)
+DEDUPLICATION = timedelta(days=90)
+PPM = 1_000_000
+RESERVED_EVENT_ID = "rialto:"
+"""How the ids of our own events begin; a caller's may not."""
+COLUMNS = ("event_id", "type", "occurred_at", "unit_id", "ids", "decision_id", "order_id", "refund_id")
+"""Fields that have a column of their own, or (ids) live in the unit table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A well-formed event of a caller who may send it."""
+
+    struct: AnyEvent
+    type: str
+    occurred_at_us: int
+    received_at_us: int
+    is_clamped: bool
+    digest: bytes
+    reach: Mapping[str, int]  # raw id -> kinds it names
+    decision: DecisionRef | None
+    order_id: str | None
+    refund_id: str | None
+
+
+def arrive(store: StoreState, caller: Principal, struct: AnyEvent, now_us: int) -> Arrived:
+    """Check what can be checked without the ledger. Raises `Problem`."""
+    _may_send(caller, struct)
+    if struct.event_id.startswith(RESERVED_EVENT_ID):
+        remedy = f"choose an event_id that does not begin with {RESERVED_EVENT_ID}"
+        raise field_problem(400, "reserved_event_id", "/event_id", remedy)
+    decision = _decision(store, struct)
+    reach = _reach(struct)
+    if decision is None and not reach and not isinstance(struct, wire.OrderChange):
+        raise field_problem(400, "unit_missing", "/unit_id", "say who: unit_id, ids or a decision_id")
+    if isinstance(struct, wire.Identify) and not any(kinds & 2 for kinds in reach.values()):
+        raise field_problem(
+            400, "unit_missing", "/ids/customer", "name the customer: unit_id or ids.customer"
+        )
+    _money(struct)
+    _properties(struct)
+    occurred_at_us, is_clamped = _time(caller, given(struct.occurred_at), now_us)
+    return Arrived(
+        struct=struct,
+        type=str(struct.__struct_config__.tag),
+        occurred_at_us=occurred_at_us,
+        received_at_us=now_us,
+        is_clamped=is_clamped,
+        digest=_digest(store, struct),
+        reach=reach,
+        decision=decision,
+        order_id=getattr(struct, "order_id", None),
+        refund_id=given(getattr(struct, "refund_id", UNSET)),
+    )
+
+
+def body_of(store: StoreState, event: Arrived) -> dict[str, Any]:
+    """What is stored beside the columns: the content, and what was resolved when it was recorded.
+
+    Costs, recovery rates, abandonment windows and exchange rates are fixed here, so that a later change
+    of the store's settings never restates what was recorded under the old ones.
+    """
+    settings = store.settings
+    body: dict[str, Any] = msgspec.to_builtins(event.struct)
+    for column in (
+        "event_id",
+        "type",
+        "occurred_at",
+        "unit_id",
+        "ids",
+        "decision_id",
+        "order_id",
+        "refund_id",
+    ):
+        body.pop(column, None)
+    struct = event.struct
+    if isinstance(struct, wire.Order):
+        body["cost"] = _cost(struct, settings.default_cost_rate)
+        body["rates"] = _rates(store, struct)
+    elif isinstance(struct, wire.Refund):
+        body["recovered_rate_ppm"] = round(Fraction(str(settings.cost_recovered_rate)) * PPM)
+    elif isinstance(struct, wire.Cart | wire.CheckoutStarted | wire.Abandonment):
+        body["abandon_after_us"] = micros(parse_duration(settings.abandonment_window))
+    elif isinstance(struct, wire.Rating):
+        body["score_fixed"] = round(Fraction(struct.score) / Fraction(struct.scale) * FIXED_POINT)
+    elif isinstance(struct, wire.Custom):
+        value = given(struct.value)
+        body["value_fixed"] = 0 if value is None else round(Fraction(value) * FIXED_POINT)
+    elif isinstance(struct, wire.Identify):
+        body.pop("anonymous_id")  # an id of a person: it lives in the unit table only
+    return body
+
+
+def _may_send(caller: Principal, struct: AnyEvent) -> None:
+    if caller.kind is KeyKind.PUBLISHABLE and not isinstance(struct, wire.Kinds.BROWSER):
+        raise field_problem(
+            403, "secret_key_required", "/type", "send this type from your server with an sk_ key"
+        )
+
+
+def _decision(store: StoreState, struct: AnyEvent) -> DecisionRef | None:
+    decision_id = given(struct.decision_id)
+    if decision_id is None:
+        if isinstance(struct, wire.SlotEvent):
+            raise field_problem(400, "required", "/decision_id", "send the decision_id that assign answered")
+        return None
+    ref = decode(store.secret, decision_id)
+    if ref is None or store.by_no(ref.experiment_no) is None:
+        raise field_problem(404, "decision_not_found", "/decision_id", "send a decision_id this store issued")
+    return ref
+
+
+def _reach(struct: AnyEvent) -> dict[str, int]:
+    unit_id, ids = given(struct.unit_id), given(struct.ids)
+    if unit_id is not None and ids is not None:
+        raise field_problem(400, "unit_twice", "/ids", "send unit_id or ids, not both")
+    if unit_id is not None:
+        return {unit_id: ANY_KIND}
+    reach: dict[str, int] = {}
+    if ids is not None:
+        for kind in (UnitKind.VISITOR, UnitKind.CUSTOMER, UnitKind.SESSION):
+            raw_id = given(getattr(ids, kind.value))
+            if raw_id is not None:
+                reach[raw_id] = reach.get(raw_id, 0) | KIND_BITS[kind]
+    return reach
+
+
+def _money(struct: AnyEvent) -> None:
+    currency = given(getattr(struct, "currency", UNSET))
+    if currency is not None and not is_currency(currency):
+        raise field_problem(400, "unknown_currency", "/currency", "use an ISO 4217 code, e.g. EUR")
+    if isinstance(struct, wire.Rating) and struct.score > struct.scale:
+        raise field_problem(400, "out_of_range", "/score", "a score is at most its scale")
+
+
+def _properties(struct: AnyEvent) -> None:
+    for key, value in (given(struct.properties) or {}).items():
+        if not isinstance(value, str | int | float | bool | None):
+            pointer = "/properties/" + key.replace("~", "~0").replace("/", "~1")
+            raise field_problem(400, "not_scalar", pointer, "properties hold scalars only")
+
+
+def _time(caller: Principal, occurred_at: Any, now_us: int) -> tuple[int, bool]:
+    if occurred_at is None:
+        return now_us, False
+    at_us = to_micros(occurred_at)
+    if at_us > now_us + micros(CLOCK_SKEW):
+        raise field_problem(
+            400, "clock_ahead", "/occurred_at", "more than 5 minutes ahead of the server: set the clock"
+        )
+    if at_us < now_us - micros(DEDUPLICATION) and Scope.IMPORT not in caller.scopes:
+        raise field_problem(
+            403, "import_scope_required", "/occurred_at", "older than 90 days needs a key with scope import"
+        )
+    return min(at_us, now_us), at_us > now_us
+
+
+def _digest(store: StoreState, struct: AnyEvent) -> bytes:
+    """Of the content as sent, without the event's own id: a time the server set is not content."""
+    content: dict[str, Any] = msgspec.to_builtins(struct)
+    content.pop("event_id")
+    occurred_at = given(struct.occurred_at)
+    if occurred_at is not None:
+        content["occurred_at"] = to_micros(occurred_at)
+    text = json.dumps(content, sort_keys=True)
+    # Keyed: an erased person's ids cannot be guessed back from it.
+    return blake2b(text.encode(), digest_size=16, key=store.secret).digest()
+
+
+def _cost(order: wire.Order, default_rate: float | None) -> int | None:
+    stated = given(order.cost)
+    if stated is not None:
+        return int(stated)
+    items = given(order.items) or []
+    if items and all(item.cost is not UNSET for item in items):
+        return sum(int(item.cost) * item.quantity for item in items)
+    if default_rate is None:
+        return None
+    return round(order.amount * Fraction(str(default_rate)))
+
+
+def _rates(store: StoreState, order: wire.Order) -> dict[str, str]:
+    """Units of other currencies that one unit of the order's currency is worth now.
+
+    `fx_rate` and the store's `fx_rates` say how many units of the store's currency one unit of another
+    is worth; an experiment in a third currency is reached through the store's.
+    """
+    home, rates = store.settings.currency, dict(store.settings.fx_rates)
+    own = given(order.fx_rate)
+    to_home = "1" if order.currency == home else (repr(own) if own else rates.get(order.currency))
+    if to_home is None:
+        return {}
+    wanted = {home, *(live.experiment.currency for live in store.experiments.values())} - {order.currency}
+    found: dict[str, str] = {}
+    for currency in sorted(wanted):
+        if currency == home:
+            found[currency] = to_home
+        elif currency in rates:
+            found[currency] = str(Decimal(to_home) / Decimal(rates[currency]))
+    return found

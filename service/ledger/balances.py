@@ -1,0 +1,85 @@
+"""Orders restated: the order balances behind the store's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from experiments.facts import OrderFact
+from experiments.orders import convert, fold_order
+from service.catalogue import StoreState
+from service.ledger import schema
+from service.ledger.facts import order_fact, read_order_rows, refund_fact
+from service.ledger.statements import chunks, upsert
+
+SLICE = 2000
+
+
+def fold_orders(connection: Connection, store: StoreState, limit: int = SLICE) -> int:
+    """Restate up to `limit` dirty orders of a store; how many there were."""
+    dirty = schema.dirty_order
+    order_ids = list(
+        connection.execute(
+            select(dirty.c.order_id).where(dirty.c.store_no == store.store_no).limit(limit)
+        ).scalars()
+    )
+    if order_ids:
+        upsert(connection, schema.order_balance, balance_rows(connection, store, order_ids))
+        for part in chunks(order_ids):
+            connection.execute(
+                delete(dirty).where(dirty.c.store_no == store.store_no, dirty.c.order_id.in_(part))
+            )
+    return len(order_ids)
+
+
+def balance_rows(connection: Connection, store: StoreState, order_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The balance of each order as its row holds it."""
+    found = read_order_rows(connection, store.store_no, order_ids)
+    rows: list[dict[str, Any]] = []
+    for order_id, (order, changes) in found.items():
+        values = _orphan(changes) if order is None else _balance(store, order_fact(order, changes))
+        rows.append({"store_no": store.store_no, "order_id": order_id, **values})
+    return rows
+
+
+def _balance(store: StoreState, order: OrderFact) -> dict[str, Any]:
+    """An order in the store's currency; one that cannot be converted keeps its own amounts, apart."""
+    balance = fold_order(order)
+    home = store.settings.currency
+    rate = "1" if order.currency == home else order.rates.get(home)
+    amounts = {
+        "amount_minor": balance.amount_minor,
+        "refunded_minor": balance.refunded_minor,
+        "over_refunded_minor": balance.over_refunded_minor,
+    }
+    if rate is not None:
+        amounts = {name: convert(value, rate, order.currency, home) for name, value in amounts.items()}
+    return {
+        "at_us": order.at_us,
+        "is_order": True,
+        "is_converted": rate is not None,
+        **amounts,
+        "is_refunded": balance.is_refunded,
+        "is_cancelled": balance.is_cancelled,
+        "orphan_refunds": 0,
+        "orphan_refunded_minor": 0,
+    }
+
+
+def _orphan(changes: Sequence[Any]) -> dict[str, Any]:
+    """Refunds that wait for their order: kept and counted as such."""
+    refunds = [refund_fact(row) for row in changes if row.type in ("refund", "cancel")]
+    return {
+        "at_us": min(row.occurred_at_us for row in changes),
+        "is_order": False,
+        "is_converted": True,
+        "amount_minor": 0,
+        "refunded_minor": 0,
+        "over_refunded_minor": 0,
+        "is_refunded": False,
+        "is_cancelled": False,
+        "orphan_refunds": len(refunds),
+        "orphan_refunded_minor": sum(refund.amount_minor or 0 for refund in refunds),
+    }

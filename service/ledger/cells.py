@@ -1,0 +1,30 @@
+"""The cells of an experiment, read for analysis and allocation."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from experiments.statistics import Cell
+from service.catalogue import LiveExperiment
+from service.ledger import schema
+from service.ledger.folds import cell_of
+
+
+def read_cells(connection: Connection, live: LiveExperiment) -> list[Cell]:
+    """Every non-empty cell, from the epoch the report starts at."""
+    members = candidate_sets(connection, live.experiment_no)
+    table = schema.cell
+    rows = connection.execute(
+        select(table).where(
+            table.c.experiment_no == live.experiment_no, table.c.epoch >= live.report_from_epoch
+        )
+    )
+    cells = [cell_of(row, live, frozenset(members[row.set_no])) for row in rows]
+    return [cell for cell in cells if cell.moments]
+
+
+def candidate_sets(connection: Connection, experiment_no: int) -> dict[int, tuple[str, ...]]:
+    """The candidate sets seen, by number."""
+    table = schema.candidate_set
+    rows = connection.execute(select(table).where(table.c.experiment_no == experiment_no))
+    return {row.set_no: tuple(row.members) for row in rows}

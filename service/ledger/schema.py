@@ -1,0 +1,34 @@
+"""The tables as SQLAlchemy Core sees them: what every statement of the service is written with."""
+
+from typing import cast
+
+from sqlalchemy import Table
+from sqlmodel import SQLModel
+
+from service.ledger import tables
+
+
+def _table(row: type[SQLModel]) -> Table:
+    return cast(Table, row.__dict__["__table__"])
+
+
+store = _table(tables.StoreRow)
+api_key = _table(tables.KeyRow)
+experiment = _table(tables.ExperimentRow)
+variant = _table(tables.VariantRow)
+policy_version = _table(tables.PolicyRow)
+candidate_set = _table(tables.CandidateSetRow)
+unit = _table(tables.UnitRow)
+person = _table(tables.PersonRow)
+assignment = _table(tables.AssignmentRow)
+decision_context = _table(tables.DecisionContextRow)
+shown = _table(tables.ShownRow)
+event = _table(tables.EventRow)
+event_unit = _table(tables.EventUnitRow)
+dirty_unit = _table(tables.DirtyUnitRow)
+dirty_order = _table(tables.DirtyOrderRow)
+order_balance = _table(tables.OrderBalanceRow)
+unit_total = _table(tables.UnitTotalRow)
+cell = _table(tables.CellRow)
+cart_timer = _table(tables.CartTimerRow)
+fold_state = _table(tables.FoldStateRow)

@@ -1,0 +1,322 @@
+"""The schema, once: migrations, reads and the writer's statements all come from these tables.
+
+Assignments, events and links are append-only. `unit` alone holds what identifies a person; every other
+row carries `unit_no`. Tables under "derived" are folds of the others and can be thrown away and rebuilt.
+Times are microseconds since 1970 UTC, money is integer minor units, JSON columns are documents nobody
+queries into.
+"""
+
+# pyright: reportAssignmentType=false
+# (SQLModel types __tablename__ as a declared_attr and documents assigning it a string.)
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, text
+from sqlmodel import Field, SQLModel
+
+RowNo = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows itself only in INTEGER
+
+
+def _row_no() -> Any:
+    return Field(default=None, sa_column=Column(RowNo, primary_key=True, autoincrement=True))
+
+
+def _big(*, primary_key: bool = False, nullable: bool = False) -> Any:
+    return Field(
+        default=None,
+        sa_column=Column(BigInteger, primary_key=primary_key, nullable=nullable, autoincrement=False),
+    )
+
+
+def _json() -> Any:
+    return Field(default=None, sa_column=Column(JSON, nullable=False))
+
+
+def _bytes(length: int) -> Any:
+    return Field(default=None, sa_column=Column(LargeBinary(length), nullable=False))
+
+
+class StoreRow(SQLModel, table=True):
+    """A shop: its keys, experiments, units and events are its own."""
+
+    __tablename__ = "store"
+    store_no: int = Field(default=None, primary_key=True)
+    key: str = Field(unique=True)
+    secret: bytes = _bytes(32)  # hashes unit ids and signs decision ids
+    is_simulated: bool = False
+    simulated_now_us: int | None = _big(nullable=True)
+    version: int = 1
+    settings: dict[str, Any] = _json()
+    created_at_us: int = _big()
+
+
+class KeyRow(SQLModel, table=True):
+    """An API key; only its SHA-256 is kept."""
+
+    __tablename__ = "api_key"
+    key_no: int = Field(default=None, primary_key=True)
+    store_no: int = Field(index=True)
+    public_id: str = Field(unique=True)
+    kind: str
+    hint: str  # the last characters, so that people can tell keys apart
+    sha256: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False, unique=True))
+    scopes: list[str] = _json()
+    label: str = ""
+    created_at_us: int = _big()
+    revoked_at_us: int | None = _big(nullable=True)
+
+
+class ExperimentRow(SQLModel, table=True):
+    """An experiment: its document, where it is in its life, and what was frozen with it."""
+
+    __tablename__ = "experiment"
+    __table_args__ = (Index("experiment_key", "store_no", "key", unique=True),)
+    experiment_no: int = Field(default=None, primary_key=True)
+    store_no: int
+    key: str
+    state: str
+    version: int = 1
+    document: dict[str, Any] = _json()
+    time_zone: str = "UTC"  # of the store when it started: cohort days never move
+    caps: dict[str, Any] = _json()  # {} until fixed, then {"version", "caps": {total: [low, high]}}
+    report_from_epoch: int = 0  # the audience changed here
+    created_at_us: int = _big()
+    started_at_us: int | None = _big(nullable=True)
+    stopped_at_us: int | None = _big(nullable=True)
+
+
+class VariantRow(SQLModel, table=True):
+    """A variant's number and whether it may be shown."""
+
+    __tablename__ = "variant"
+    __table_args__ = (Index("variant_key", "experiment_no", "key", unique=True),)
+    experiment_no: int = Field(primary_key=True)
+    variant_no: int = Field(primary_key=True)
+    key: str
+    state: str = "active"
+    changed_at_us: int = _big()
+
+
+class PolicyRow(SQLModel, table=True):
+    """A published policy version, kept for ever with its posteriors."""
+
+    __tablename__ = "policy_version"
+    experiment_no: int = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    epoch: int
+    published_at_us: int = _big()
+    body: dict[str, Any] = _json()
+
+
+class CandidateSetRow(SQLModel, table=True):
+    """A set of variants that could have been assigned together."""
+
+    __tablename__ = "candidate_set"
+    experiment_no: int = Field(primary_key=True)
+    set_no: int = Field(primary_key=True)
+    members: list[str] = _json()  # variant keys in the document's order
+
+
+class UnitRow(SQLModel, table=True):
+    """The only place of a person's id; erasing a person deletes the row."""
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        Index("unit_hash", "store_no", "hash16", unique=True),
+        {"sqlite_autoincrement": True},  # an erased unit's number is never given to another
+    )
+    unit_no: int = _row_no()
+    store_no: int
+    hash16: bytes = _bytes(16)
+    raw_id: str
+
+
+class PersonRow(SQLModel, table=True):
+    """Which person (the unit_no of the customer) a unit belongs to, from `identify`."""
+
+    __tablename__ = "person"
+    unit_no: int = _big(primary_key=True)
+    person_no: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
+
+
+class AssignmentRow(SQLModel, table=True):
+    """The unit's variant, once."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (Index("assignment_unit", "unit_no"), {"sqlite_with_rowid": False})
+    experiment_no: int = Field(primary_key=True)
+    unit_no: int = _big(primary_key=True)
+    period: int = Field(primary_key=True)
+    variant_no: int
+    share: int = _big()  # over 2^32: the propensity actually used
+    set_no: int
+    policy_version: int
+    epoch: int
+    segment: str = ""
+    is_forced: bool = False
+    at_us: int = _big()
+
+
+class DecisionContextRow(SQLModel, table=True):
+    """What explains a decision: variants rejected by which rule, and the context (erasable)."""
+
+    __tablename__ = "decision_context"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    experiment_no: int = Field(primary_key=True)
+    unit_no: int = _big(primary_key=True)
+    period: int = Field(primary_key=True)
+    rejected: dict[str, str] = _json()
+    context: dict[str, Any] = _json()
+
+
+class ShownRow(SQLModel, table=True):
+    """What an assigned unit was shown, whenever that changed."""
+
+    __tablename__ = "shown"
+    __table_args__ = (Index("shown_decision", "experiment_no", "unit_no", "period"),)
+    shown_no: int = _row_no()
+    experiment_no: int
+    unit_no: int = _big()
+    period: int
+    at_us: int = _big()
+    reason: str
+
+
+class EventRow(SQLModel, table=True):
+    """An event as it was accepted, with what was resolved then; never edited."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("event_key", "store_no", "event_id", unique=True),
+        Index("event_time", "store_no", "received_at_us"),
+        Index("event_order", "store_no", "order_id", sqlite_where=text("order_id IS NOT NULL")),
+        Index(
+            "order_key",
+            "store_no",
+            "order_id",
+            unique=True,
+            sqlite_where=text("type = 'order'"),
+            postgresql_where=text("type = 'order'"),
+        ),
+        Index(
+            "refund_key",
+            "store_no",
+            "order_id",
+            "refund_id",
+            unique=True,
+            sqlite_where=text("refund_id IS NOT NULL"),
+            postgresql_where=text("refund_id IS NOT NULL"),
+        ),
+    )
+    event_no: int = _row_no()
+    store_no: int
+    event_id: str
+    type: str
+    occurred_at_us: int = _big()
+    received_at_us: int = _big()
+    is_clamped: bool = False
+    digest: bytes = _bytes(16)  # of the content as sent: same key and digest = duplicate
+    order_id: str | None = None
+    refund_id: str | None = None
+    experiment_no: int | None = None  # the decision it names
+    decision_unit_no: int | None = _big(nullable=True)
+    decision_period: int | None = None
+    body: dict[str, Any] = _json()
+
+
+class EventUnitRow(SQLModel, table=True):
+    """Which units an event reaches, and as which kinds (bits: visitor, customer, session, request)."""
+
+    __tablename__ = "event_unit"
+    __table_args__ = (Index("event_unit_event", "event_no"), {"sqlite_with_rowid": False})
+    unit_no: int = _big(primary_key=True)
+    event_no: int = _big(primary_key=True)
+    kinds: int
+
+
+# ---- derived: everything below is a fold of the rows above
+
+
+class DirtyUnitRow(SQLModel, table=True):
+    """A unit with rows not yet folded."""
+
+    __tablename__ = "dirty_unit"
+    unit_no: int = _big(primary_key=True)
+    store_no: int = Field(index=True)
+
+
+class DirtyOrderRow(SQLModel, table=True):
+    """An order with rows not yet folded."""
+
+    __tablename__ = "dirty_order"
+    store_no: int = Field(primary_key=True)
+    order_id: str = Field(primary_key=True)
+
+
+class OrderBalanceRow(SQLModel, table=True):
+    """An order restated in the store's currency, or refunds that wait for their order."""
+
+    __tablename__ = "order_balance"
+    __table_args__ = (Index("order_balance_time", "store_no", "at_us"),)
+    store_no: int = Field(primary_key=True)
+    order_id: str = Field(primary_key=True)
+    at_us: int = _big()
+    is_order: bool
+    is_converted: bool
+    amount_minor: int = _big()
+    refunded_minor: int = _big()
+    over_refunded_minor: int = _big()
+    is_refunded: bool
+    is_cancelled: bool
+    orphan_refunds: int
+    orphan_refunded_minor: int = _big()
+
+
+class UnitTotalRow(SQLModel, table=True):
+    """What one enrolment contributes, so that it can be taken out of its cell again."""
+
+    __tablename__ = "unit_total"
+    __table_args__ = (Index("unit_total_unit", "unit_no"), {"sqlite_with_rowid": False})
+    experiment_no: int = Field(primary_key=True)
+    unit_no: int = _big(primary_key=True)
+    period: int = Field(primary_key=True)
+    cell_no: int
+    caps_version: int = 0
+    vector: dict[str, int] = _json()
+    bins: dict[str, int] = _json()
+
+
+class CellRow(SQLModel, table=True):
+    """A rollup cell: exact sums, cross-products and histograms of its units."""
+
+    __tablename__ = "cell"
+    __table_args__ = (
+        Index("cell_key", "experiment_no", "variant_no", "segment", "set_no", "day", "epoch", unique=True),
+    )
+    cell_no: int = Field(default=None, primary_key=True)
+    experiment_no: int
+    variant_no: int
+    segment: str
+    set_no: int
+    day: str
+    epoch: int
+    sums: dict[str, int] = _json()
+    products: dict[str, int] = _json()
+    histograms: dict[str, dict[str, int]] = _json()
+
+
+class CartTimerRow(SQLModel, table=True):
+    """The next instant at which a cart of this unit counts as abandoned."""
+
+    __tablename__ = "cart_timer"
+    unit_no: int = _big(primary_key=True)
+    store_no: int
+    due_at_us: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
+
+
+class FoldStateRow(SQLModel, table=True):
+    """How far the folder has come with a store."""
+
+    __tablename__ = "fold_state"
+    store_no: int = Field(primary_key=True)
+    folded_through_us: int = _big()

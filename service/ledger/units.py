@@ -1,0 +1,105 @@
+"""Units and persons: ids to numbers, and who is one with whom.
+
+A `unit_no` stands for an id; in which kind (visitor, customer ...) a row means it is said by the row. A
+person is a customer's id with the anonymous ids linked to it, named by the customer's `unit_no`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, insert, select
+
+from experiments.allocation.hashing import unit_hash
+from experiments.model import UnitKind
+from service.catalogue import StoreState
+from service.ledger import schema
+from service.ledger.statements import chunks
+
+KIND_BITS = {UnitKind.VISITOR: 1, UnitKind.CUSTOMER: 2, UnitKind.SESSION: 4, UnitKind.REQUEST: 8}
+ANY_KIND = 1 | 2 | 4
+"""`unit_id` is the id in every kind at once (a request is only ever meant by its decision)."""
+PERSON_KINDS = 1 | 2
+
+
+def find_units(connection: Connection, store: StoreState, raw_ids: Iterable[str]) -> dict[str, int]:
+    """unit_no by raw id, for ids seen before."""
+    by_hash = {unit_hash(store.secret, raw_id): raw_id for raw_id in raw_ids}
+    found: dict[str, int] = {}
+    for part in chunks(by_hash):
+        rows = connection.execute(
+            select(schema.unit.c.hash16, schema.unit.c.unit_no).where(
+                schema.unit.c.store_no == store.store_no, schema.unit.c.hash16.in_(part)
+            )
+        )
+        found.update({by_hash[row.hash16]: row.unit_no for row in rows})
+    return found
+
+
+def get_or_create_units(connection: Connection, store: StoreState, raw_ids: Iterable[str]) -> dict[str, int]:
+    """unit_no by raw id; ids never seen get a row."""
+    wanted = list(dict.fromkeys(raw_ids))
+    found = find_units(connection, store, wanted)
+    missing = [raw_id for raw_id in wanted if raw_id not in found]
+    if missing:
+        rows = [
+            {"store_no": store.store_no, "hash16": unit_hash(store.secret, raw_id), "raw_id": raw_id}
+            for raw_id in missing
+        ]
+        connection.execute(insert(schema.unit), rows)
+        found |= find_units(connection, store, missing)
+    return found
+
+
+def create_unit(connection: Connection, store: StoreState, raw_id: str) -> int:
+    """The number of an id that is known to have no row yet."""
+    values = {"store_no": store.store_no, "hash16": unit_hash(store.secret, raw_id), "raw_id": raw_id}
+    return connection.execute(
+        insert(schema.unit).values(values).returning(schema.unit.c.unit_no)
+    ).scalar_one()
+
+
+def persons_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, int]:
+    """person_no by unit_no, for units linked by `identify`."""
+    persons: dict[int, int] = {}
+    for part in chunks(set(unit_nos)):
+        rows = connection.execute(
+            select(schema.person.c.unit_no, schema.person.c.person_no).where(
+                schema.person.c.unit_no.in_(part)
+            )
+        )
+        persons.update({row.unit_no: row.person_no for row in rows})
+    return persons
+
+
+def members_of(connection: Connection, person_nos: Iterable[int]) -> dict[int, list[int]]:
+    """The unit_nos of each person, the customer's first."""
+    members: dict[int, list[int]] = {}
+    for part in chunks(set(person_nos)):
+        rows = connection.execute(
+            select(schema.person.c.unit_no, schema.person.c.person_no).where(
+                schema.person.c.person_no.in_(part)
+            )
+        )
+        for row in rows:
+            members.setdefault(row.person_no, []).append(row.unit_no)
+    return {person: sorted(units, key=lambda u: (u != person, u)) for person, units in members.items()}
+
+
+def groups_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, list[int]]:
+    """For each unit the units that are one with it (itself alone when it is linked to nobody)."""
+    wanted = set(unit_nos)
+    persons = persons_of(connection, wanted)
+    members = members_of(connection, persons.values())
+    return {unit: members[persons[unit]] if unit in persons else [unit] for unit in wanted}
+
+
+def hashes_of(connection: Connection, unit_nos: Iterable[int]) -> Mapping[int, bytes]:
+    """hash16 by unit_no; an erased unit has none."""
+    hashes: dict[int, bytes] = {}
+    for part in chunks(set(unit_nos)):
+        rows = connection.execute(
+            select(schema.unit.c.unit_no, schema.unit.c.hash16).where(schema.unit.c.unit_no.in_(part))
+        )
+        hashes.update({row.unit_no: row.hash16 for row in rows})
+    return hashes

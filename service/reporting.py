@@ -1,0 +1,153 @@
+"""Report, policy and summary as the wire has them, from what the folder keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from experiments.allocation.published import PolicyVersion, SetShares
+from experiments.analysis.guardrails import GuardrailState
+from experiments.analysis.read_out import read_out
+from experiments.analysis.report import to_wire as report_to_wire
+from experiments.document import to_document
+from service.assigning import SHARE_TOTAL
+from service.catalogue import LiveExperiment
+from service.clock import to_datetime, to_wire
+from service.ledger import schema
+from service.ledger.cells import candidate_sets, read_cells
+
+
+def report(
+    connection: Connection,
+    live: LiveExperiment,
+    now_us: int,
+    *,
+    metric: str | None,
+    segment: str | None,
+    from_day: date | None,
+    to_day: date | None,
+    matured: bool | None,
+) -> dict[str, Any]:
+    """The report of an experiment as of `now_us`, from its cells."""
+    body = _last_body(connection, live)
+    states = {
+        (entry["metric"], entry["variant"]): GuardrailState(entry["state"])
+        for entry in (body or {}).get("guardrails", [])
+    }
+    found = read_out(
+        live.experiment,
+        read_cells(connection, live),
+        time_zone=live.time_zone,
+        now=to_datetime(now_us),
+        matured=matured,
+        segment=segment,
+        from_day=from_day,
+        to_day=to_day,
+        metric=metric,
+        share_of=_current_shares(connection, live),
+        states=states,
+        seed=0 if live.policy is None else live.policy.number,
+    )
+    document = report_to_wire(found)
+    document["generated_at"] = to_wire(now_us)
+    document["folded_through"] = _folded_through(connection, live)
+    document["policy_version"] = None if live.policy is None else live.policy.number
+    document["state"] = live.state.value
+    return document
+
+
+def policy(connection: Connection, live: LiveExperiment, *, everything: bool) -> dict[str, Any]:
+    """Current shares with their grounds; with `everything` all versions, oldest first."""
+    sizes = _set_sizes(connection, live)
+    body = _last_body(connection, live)
+    version = live.policy
+    document: dict[str, Any] = {
+        "experiment": live.key,
+        "policy_version": None,
+        "epoch": None,
+        "published_at": None,
+        "cause": None,
+        "policy": to_document(live.experiment)["policy"],
+        "burn_in": False,
+        "held": None,
+        "promoted": None,
+        "sets": [],
+        "guardrails": [],
+    }
+    if version is not None and body is not None:
+        document |= _version(version, sizes)
+        document |= {name: body[name] for name in ("burn_in", "held", "promoted", "guardrails")}
+    if everything:
+        table = schema.policy_version
+        rows = connection.execute(
+            select(table.c.body).where(table.c.experiment_no == live.experiment_no).order_by(table.c.number)
+        ).scalars()
+        document["versions"] = [_version(PolicyVersion.from_json(b["version"]), sizes) for b in rows]
+    return document
+
+
+def _version(version: PolicyVersion, sizes: Mapping[frozenset[str], int]) -> dict[str, Any]:
+    sets = sorted(version.sets.items(), key=lambda kv: (-sizes.get(frozenset(kv[0]), 0), -len(kv[0]), kv[0]))
+    return {
+        "policy_version": version.number,
+        "epoch": version.epoch,
+        "published_at": to_wire(version.published_at_us),
+        "cause": version.cause.value,
+        "sets": [_set(keys, found) for keys, found in sets],
+    }
+
+
+def _set(keys: tuple[str, ...], found: SetShares) -> dict[str, Any]:
+    return {
+        "candidates": list(keys),
+        "shares": {key: share / SHARE_TOTAL for key, share in found.shares.items()},
+        "prob_best": None if found.prob_best is None else dict(found.prob_best),
+        "posteriors": {
+            key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
+            for key, summary in found.posteriors.items()
+        },
+    }
+
+
+def _set_sizes(connection: Connection, live: LiveExperiment) -> dict[frozenset[str], int]:
+    """Units enrolled by candidate set."""
+    table = schema.assignment.c
+    counts = connection.execute(
+        select(table.set_no, func.count())
+        .where(table.experiment_no == live.experiment_no)
+        .group_by(table.set_no)
+    ).all()
+    members = candidate_sets(connection, live.experiment_no)
+    return {frozenset(members[set_no]): units for set_no, units in counts}
+
+
+def _current_shares(connection: Connection, live: LiveExperiment) -> dict[str, float]:
+    if live.policy is None:
+        return {}
+    sizes = _set_sizes(connection, live)
+    first = _version(live.policy, sizes)["sets"][0]["shares"]
+    return {variant.key: first.get(variant.key, 0.0) for variant in live.experiment.variants}
+
+
+def _folded_through(connection: Connection, live: LiveExperiment) -> str | None:
+    state, experiment = schema.fold_state.c, schema.experiment.c
+    found = connection.execute(
+        select(state.folded_through_us)
+        .join_from(schema.fold_state, schema.experiment, state.store_no == experiment.store_no)
+        .where(experiment.experiment_no == live.experiment_no)
+    ).scalar()
+    return None if found is None else to_wire(found)
+
+
+def _last_body(connection: Connection, live: LiveExperiment) -> Mapping[str, Any] | None:
+    if live.policy is None:
+        return None
+    table = schema.policy_version.c
+    return connection.execute(
+        select(table.body).where(
+            table.experiment_no == live.experiment_no, table.number == live.policy.number
+        )
+    ).scalar_one()
