@@ -14,11 +14,12 @@ import numpy as np
 from sim.replay import checkpoint
 from sim.replay.actions import Action, Assign, Event
 from sim.replay.checkpoint import Progress
-from sim.replay.client import BATCH, EventCounts, Service
+from sim.replay.client import EventCounts, Service
 from sim.replay.mapping import ReplayMapping
 from sim.replay.timekeeper import Timekeeper
 
 Chunk = Sequence[Action]
+SHUFFLED_RUN = 250
 
 
 def with_duplicates(actions: Sequence[Action], share: float, seed: int) -> list[Action]:
@@ -48,9 +49,9 @@ def by_time(actions: Sequence[Action], step: timedelta) -> Iterator[Chunk]:
 
 
 def by_count(actions: Sequence[Action]) -> Iterator[Chunk]:
-    """Runs of as many actions as go into one request."""
-    for begin in range(0, len(actions), BATCH):
-        yield actions[begin : begin + BATCH]
+    """Runs small enough that assignments and events of a shuffled run alternate."""
+    for begin in range(0, len(actions), SHUFFLED_RUN):
+        yield actions[begin : begin + SHUFFLED_RUN]
 
 
 class ForcedReplay:
