@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from litestar import Request, Response
@@ -47,12 +48,19 @@ def call(
     endpoint = Endpoint(scope=scope, summary=summary, **more)
 
     def declare(handler: Handler) -> HTTPRouteHandler:
+        named = [name for name in signature(handler).parameters if name != "request"]
+
+        # The framework sees the request alone: what a handler takes from the path is handed on as text.
+        async def answered(request: AnyRequest) -> Response[bytes] | Stream:
+            return await handler(request, **{name: request.path_params[name] for name in named})
+
+        answered.__doc__, answered.__name__ = handler.__doc__, handler.__name__
         route = HTTPRouteHandler(
             path,
             http_method=method,  # pyright: ignore[reportArgumentType] - a string is coerced to the enum
             status_code=endpoint.status,
             opt={"endpoint": endpoint},
         )
-        return route(handler)
+        return route(answered)
 
     return declare

@@ -1,0 +1,239 @@
+"""A real service on a temporary ledger: in this process, and as `rialto serve` on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from litestar.testing import TestClient
+
+from service.app import create_app
+from service.keys import Scope
+from service.ledger.database import Database
+from service.settings import ClockKind, Settings
+from service.stores import NewStore, create_store
+
+ROOT = Path(__file__).parents[2]
+READY_S = 30
+
+
+def document(key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
+    """A small valid experiment document, with changes."""
+    return {
+        "key": key,
+        "touchpoint": "checkout",
+        "policy": {"kind": "fixed"},
+        "variants": [
+            {"key": "none", "is_control": True, "offer": {"kind": "none"}},
+            {"key": "socks", "offer": {"kind": "cross_sell", "sku": "SOCK-3", "price": 1290, "cost": 410}},
+        ],
+        **changes,
+    }
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A store of the running service and a client to speak with it."""
+
+    client: TestClient[Any]
+    database: Database
+    keys: NewStore
+    other: NewStore  # another store of the same ledger
+
+    def headers(self, key: str | None = None, **more: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key or self.keys.secret_key}", **more}
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send JSON (or bytes as they are) with the secret key, or another."""
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **self.headers(key), **(headers or {})}
+        return self.client.request(method, path, content=content, headers=sent)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        return self.call("POST", path, body, **more)
+
+    def patch(self, path: str, body: Any, etag: str, **more: Any) -> httpx.Response:
+        return self.call("PATCH", path, body, headers={"If-Match": etag}, **more)
+
+    def running(self, key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
+        """A started experiment."""
+        assert self.post("/v1/experiments", document(key, **changes)).status_code == 201
+        started = self.post(f"/v1/experiments/{key}/start")
+        assert started.status_code == 200, started.text
+        return started.json()
+
+    def key_with(self, *scopes: str) -> str:
+        """A new secret key of the store with these scopes."""
+        made = self.post("/v1/keys", {"kind": "sk", "scopes": list(scopes)})
+        assert made.status_code == 201, made.text
+        return made.json()["key"]
+
+
+def new_stores(database: Database, *, is_simulated: bool) -> tuple[NewStore, NewStore]:
+    """Two stores whose secret keys may do everything."""
+    with database.write() as connection:
+        first, second = (
+            create_store(
+                connection,
+                time_zone="Europe/Rome",
+                currency="EUR",
+                is_simulated=is_simulated,
+                scopes=tuple(Scope),
+                now_us=time.time_ns() // 1000,
+            )
+            for _ in range(2)
+        )
+    return first, second
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a migrated ledger without rows: migrating is slow, copying is not."""
+    path = tmp_path_factory.mktemp("empty") / "empty.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()  # the last connection to close writes the log back into the file
+    assert not path.with_name("empty.db-wal").exists()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
+    """A function that starts a service in this process, with settings of its own."""
+    clients: list[TestClient[Any]] = []
+
+    def start(*, is_simulated: bool = False, **settings: Any) -> Shop:
+        path = tmp_path / f"shop{len(clients)}.db"
+        path.write_bytes(empty_ledger)
+        url = f"sqlite:///{path}"
+        database = Database(url)
+        first, second = new_stores(database, is_simulated=is_simulated)
+        clock = ClockKind.EXTERNAL if is_simulated else ClockKind.SYSTEM
+        client = TestClient(create_app(Settings(database_url=url, clock=clock, **settings), database))
+        client.__enter__()
+        clients.append(client)
+        return Shop(client, database, first, second)
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def shop(open_shop: Callable[..., Shop]) -> Shop:
+    """A store on the machine's clock."""
+    return open_shop()
+
+
+@pytest.fixture
+def simulated_shop(open_shop: Callable[..., Shop]) -> Shop:
+    """A store whose clock is set over the API."""
+    return open_shop(is_simulated=True)
+
+
+@dataclass
+class ServiceProcess:
+    """A running `rialto serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    database_url: str
+    keys: dict[str, str]
+    log: Path
+
+    def client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.keys['secret_key']}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+
+
+def rialto(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command of `rialto` to its end, without anything of the environment's that it reads."""
+    return subprocess.run(
+        [sys.executable, "-m", "service.entry", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=clean_environment(),
+        timeout=timeout_s,
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RIALTO_")}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
+    """A function that starts `rialto serve` on a new ledger (or one there is) and waits until it is ready."""
+    started: list[ServiceProcess] = []
+
+    def start(
+        *, keys: dict[str, str] | None = None, init: tuple[str, ...] = (), serve: tuple[str, ...] = ()
+    ) -> ServiceProcess:
+        database_url = f"sqlite:///{tmp_path / 'process.db'}"
+        if keys is None:
+            made = rialto("init", "--database", database_url, "--json", *init)
+            assert made.returncode == 0, made.stderr
+            keys = json.loads(made.stdout)
+        port = free_port()
+        log = tmp_path / f"serve{len(started)}.log"
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "service.entry", "serve"),
+                *("--database", database_url, "--port", str(port), *serve),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=log.open("w"),
+            text=True,
+            cwd=ROOT,
+            env=clean_environment(),
+        )
+        running = ServiceProcess(process, f"http://127.0.0.1:{port}", database_url, keys, log)
+        started.append(running)
+        _wait_until_ready(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
+
+
+def _wait_until_ready(running: ServiceProcess) -> None:
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until and running.process.poll() is None:
+        try:
+            if httpx.get(f"{running.url}/health/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"the service did not become ready: {running.log.read_text()}")
