@@ -99,12 +99,15 @@ class RatioMinusOne:
     def mean(self) -> float:
         """E[theta_a] E[1 / theta_b] - 1.
 
-        For a Beta E[1 / theta_b] = (alpha + beta - 1) / (alpha - 1), inf for alpha <= 1. Where the density of theta_b does not vanish at 0 (Student-t) it
-        does not exist, and this is the mean given that theta_b lies above its one-in-a-million quantile.
+        For a Beta E[1 / theta_b] = (alpha + beta - 1) / (alpha - 1), inf for alpha <= 1. Where the density
+        of theta_b does not vanish at 0 (Student-t) there is no mean, and this is the mean given that
+        theta_b lies above its one-in-a-million quantile.
         """
         if isinstance(self.b, Beta):
             alpha, beta = self.b.alpha, self.b.beta
             return self.a.mean * (alpha + beta - 1) / (alpha - 1) - 1 if alpha > 1 else inf
+        if self.b.width == 0:
+            return self.a.mean / self.b.mean - 1
         nodes, mass = _given(nodes_of(self.b), above=max(0.0, float(self.b.ppf(_NEVER_POSITIVE))))
         return self.a.mean * float((mass / nodes).sum()) - 1
 

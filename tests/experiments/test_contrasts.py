@@ -1,0 +1,111 @@
+from math import inf, sqrt
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from experiments.posteriors.beta import Beta
+from experiments.posteriors.compare import difference, prob_greater, ratio_minus_one
+from experiments.posteriors.normal import StudentT
+from experiments.posteriors.protocol import Posterior
+from tests.statistical import STANDARD_ERRORS, share_errors_off, standard_errors_off
+
+PAIRS: list[tuple[Posterior, Posterior]] = [
+    (Beta(31, 971), Beta(41, 961)),
+    (Beta(3, 9), Beta(4_000, 96_000)),
+    (Beta(4_000, 96_000), Beta(3, 9)),
+    (Beta(1, 301), Beta(1, 201)),
+    (Beta(1, 1001), Beta(6, 501)),
+    (StudentT(110, 4, 30), StudentT(100, 3, 400)),
+    (StudentT(110, 0.01, 30), StudentT(100, 12)),
+    (StudentT(-5, 4, 5), StudentT(100, 3, 400)),
+    (StudentT(110, 0.0), StudentT(100, 3, 400)),
+    (StudentT(110, 4.0), StudentT(100, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_contrasts_are_within_monte_carlo_error_of_draws(a: Posterior, b: Posterior) -> None:
+    rng = np.random.default_rng(11)
+    of_a, of_b = a.draw(100_000, rng=rng), b.draw(100_000, rng=rng)
+    contrasts = [(difference(a, b), of_a - of_b)]
+    ratio = ratio_minus_one(a, b)
+    if ratio is not None:
+        contrasts.append((ratio, of_a / of_b - 1))
+    assert (ratio is None) == (float(b.cdf(0.0)) > 1e-6)
+    for contrast, draws in contrasts:
+        for q in (0.025, 0.5, 0.9):
+            below = int((draws <= float(contrast.ppf(q))).sum())
+            assert share_errors_off(below, len(draws), q) < STANDARD_ERRORS
+            moved = int((draws <= float(contrast.ppf(min(q * 1.2, 0.98)))).sum())
+            assert (
+                share_errors_off(moved, len(draws), q) > STANDARD_ERRORS
+            )  # power: a quantile misplaced by a fifth
+        if not (isinstance(b, Beta) and b.alpha <= 3 and contrast is ratio):  # 1 / b then has no variance
+            assert standard_errors_off(draws, contrast.mean()) < STANDARD_ERRORS
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_density_cdf_and_quantiles_agree(a: Posterior, b: Posterior) -> None:
+    ratio = ratio_minus_one(a, b)
+    for contrast in (difference(a, b), *([ratio] if ratio is not None else [])):
+        low, high = contrast.interval(0.95)
+        np.testing.assert_allclose(contrast.cdf([low, high]), [0.025, 0.975], atol=1e-9)
+        area, _ = integrate.quad(
+            lambda x, c=contrast: float(c.density(x)), low, high, epsabs=1e-8, limit=200, points=[0.0]
+        )
+        assert area == pytest.approx(0.95, abs=1e-6)
+        grid = contrast.cdf(np.linspace(low, high, 101))
+        assert grid.shape == (101,)
+        assert np.all(np.diff(grid) > 0)
+
+
+def test_difference_of_normals_in_closed_form() -> None:
+    contrast = difference(StudentT(3, 3), StudentT(1, 4))
+    x = np.array([-20.0, 0.0, 2.0, 9.0])
+    np.testing.assert_allclose(contrast.cdf(x), special.ndtr((x - 2) / 5), rtol=1e-11)
+    np.testing.assert_allclose(contrast.ppf([0.001, 0.8]), 2 + 5 * special.ndtri([0.001, 0.8]), rtol=1e-10)
+    assert contrast.mean() == 2
+
+
+def test_ratio_of_normals_by_its_linear_form() -> None:
+    """a / b <= r with b > 0 is a - r b <= 0, which is Normal; P(b <= 0) is far below rounding here."""
+    for sd_a, sd_b in ((3.0, 2.0), (0.01, 2.0), (3.0, 0.01)):
+        contrast = ratio_minus_one(StudentT(-20, sd_a), StudentT(100, sd_b))
+        assert contrast is not None
+        lift = np.array([-1.25, -1.2, -1.19, -1.0, -0.9])
+        exact = special.ndtr(((lift + 1) * 100 + 20) / np.sqrt(sd_a**2 + ((lift + 1) * sd_b) ** 2))
+        np.testing.assert_allclose(contrast.cdf(lift), exact, atol=1e-11)
+
+
+def test_the_chance_of_a_gain_is_the_same_three_ways() -> None:
+    a, b = Beta(31, 971), Beta(41, 961)
+    ratio = ratio_minus_one(a, b)
+    assert ratio is not None
+    assert 1 - float(difference(a, b).cdf(0.0)) == pytest.approx(prob_greater(a, b), abs=1e-11)
+    assert 1 - float(ratio.cdf(0.0)) == pytest.approx(prob_greater(a, b), abs=1e-11)
+
+
+def test_mean_ratio_of_proportions_is_exact() -> None:
+    """E[1 / b] = (alpha + beta - 1) / (alpha - 1)."""
+    ratio = ratio_minus_one(Beta(3, 7), Beta(20, 80))
+    assert ratio is not None
+    assert ratio.mean() == pytest.approx(0.3 * 99 / 19 - 1, rel=1e-8)
+
+
+def test_no_ratio_to_what_may_be_zero_or_negative() -> None:
+    assert ratio_minus_one(StudentT(1, 1), StudentT(1, 1)) is None
+    assert ratio_minus_one(StudentT(1, 1), StudentT(0, 0)) is None
+    assert ratio_minus_one(StudentT(1, 1), StudentT(-5, 0.01)) is None
+    assert ratio_minus_one(StudentT(1, 1), StudentT(10, 1, inf)) is not None
+
+
+def test_quantiles_of_points_and_impossible_levels() -> None:
+    assert difference(StudentT(3, 0), StudentT(1, 0)).interval() == (2.0, 2.0)
+    with pytest.raises(ValueError):
+        difference(StudentT(3, 1), StudentT(1, 1)).ppf(1.0)
+
+
+def test_an_interval_holds_what_it_says() -> None:
+    low, high = difference(StudentT(3, 3), StudentT(1, 4)).interval(0.5)
+    assert high - low == pytest.approx(2 * 0.6744897501960817 * sqrt(25), rel=1e-10)
