@@ -11,6 +11,7 @@ import numpy as np
 from experiments.posteriors.contrasts import Difference, RatioMinusOne, difference, ratio_minus_one
 from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.posteriors.quadrature import (
+    WIDEST,
     Arms,
     arms_of,
     coordinate_of,
@@ -36,6 +37,7 @@ __all__ = [
 
 _TOLERANCE = 1e-12
 _HALVINGS = 12
+_WIDEST_CHECKED = 2 * WIDEST  # fewer panels at first, since each is checked and halved when it falls short
 
 
 def prob_best(posteriors: Sequence[Posterior]) -> FloatArray:
@@ -131,7 +133,7 @@ def _prob_best_spread(arms: Arms, floor: float | None) -> FloatArray:
         low = max(low, coordinate_of(arms, floor))
     if low >= high:
         return np.zeros(len(arms.posteriors))
-    edges = panels_between(arms, low, high)
+    edges = panels_between(arms, low, high, widest=_WIDEST_CHECKED)
     left, right = edges[:-1], edges[1:]
     total = np.zeros(len(arms.posteriors))
     for halving in range(_HALVINGS + 1):

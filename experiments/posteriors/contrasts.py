@@ -58,18 +58,21 @@ class Difference:
         over_b = self.b.width <= self.a.width
         narrow, wide = (self.b, self.a) if over_b else (self.a, self.b)
         sign = 1.0 if over_b else -1.0
-        kinks = edges_of(wide)
 
         def at(shift: float | FloatArray, rule: tuple[FloatArray, FloatArray]) -> FloatArray:
             nodes, mass = rule
             return (of_a(shift + nodes) if over_b else of_b(nodes - shift)) @ mass
 
-        if not kinks:
-            return at(x[..., None], nodes_of(narrow))
-        # The edge of the wider one's support falls inside the narrower one, elsewhere for every x: cut there
-        shifts = x.ravel().tolist()
-        values = [at(shift, nodes_cut_at(narrow, [k - sign * shift for k in kinks])) for shift in shifts]
-        return np.array(values, dtype=np.float64).reshape(x.shape)
+        # Where the edge of the wider support falls inside the narrower one, the rule is cut there
+        flat = x.ravel()
+        cuts = np.array(edges_of(wide)) - sign * flat[:, None]
+        inside = ((cuts > narrow.reach[0]) & (cuts < narrow.reach[1])).any(axis=1)
+        values = np.empty_like(flat)
+        if not inside.all():
+            values[~inside] = at(flat[~inside, None], nodes_of(narrow))
+        for k in np.flatnonzero(inside):
+            values[k] = at(float(flat[k]), nodes_cut_at(narrow, cuts[k].tolist()))
+        return values.reshape(x.shape)
 
 
 @dataclass(frozen=True, slots=True)

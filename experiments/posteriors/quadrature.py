@@ -27,7 +27,7 @@ from experiments.posteriors.protocol import FloatArray, Posterior
 NODES = 128
 _LEGENDRE_X, _LEGENDRE_W = np.polynomial.legendre.leggauss(NODES)
 _CORE = 9.0
-_WIDEST = 40.0
+WIDEST = 40.0
 """A panel wider than 40 widths of an arm inside it is cut where that arm's core (9 widths each way) ends."""
 
 
@@ -94,7 +94,7 @@ def arms_of(posteriors: Sequence[Posterior], leader: int | None = None) -> Arms:
     return Arms(posteriors, coordinate(middles), np.array(widths), low, high, None, origin, unit)
 
 
-def panels_between(arms: Arms, low: float, high: float) -> FloatArray:
+def panels_between(arms: Arms, low: float, high: float, *, widest: float = WIDEST) -> FloatArray:
     """Panel edges, shape (n_panels + 1,): [low, high] cut so that no panel is too wide for an arm in it.
 
     Narrow arms first; a piece outside an arm's core is smooth as far as that arm goes.
@@ -105,7 +105,7 @@ def panels_between(arms: Arms, low: float, high: float) -> FloatArray:
         core = (centre - _CORE * width, centre + _CORE * width)
         cut: list[float] = [edges[0]]
         for left, right in pairwise(edges):
-            if right - left > _WIDEST * width:
+            if right - left > widest * width:
                 cut.extend(edge for edge in core if left < edge < right)
             cut.append(right)
         edges = cut
