@@ -5,6 +5,7 @@ common kinds of colour blindness), and axes speak percent.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import altair as alt
@@ -36,7 +37,9 @@ def steps(
             "at:T",
             title=None,
             scale=alt.Scale(type="utc"),
-            axis=alt.Axis(format="%d %b", grid=False, labelOverlap=True, tickCount=6, labelColor=_INK),
+            axis=alt.Axis(
+                format=_time_format(rows), grid=False, labelOverlap=True, tickCount=6, labelColor=_INK
+            ),
         ),
         y=alt.Y(
             "value:Q",
@@ -136,6 +139,13 @@ def density(guardrail: Json, about: words.Metric, currency: str) -> alt.LayerCha
     }
     rules = [{"at": at / unit, "label": labels[name]} for name, at in margins.items()]
     return alt.LayerChart(layer=[area, zero, _margin_rules(rules, x, labels)]).properties(height=170)
+
+
+def _time_format(rows: Sequence[Json]) -> str:
+    """Days, with the hour when there are only a few of them."""
+    times = [datetime.fromisoformat(row["at"]) for row in rows]
+    short = bool(times) and max(times) - min(times) < timedelta(days=4)
+    return "%d %b %H:%M" if short else "%d %b"
 
 
 def _signed(number_format: str) -> str:

@@ -95,9 +95,9 @@ class Client:
             parameters["matured"] = "true" if matured else "false"
         return self._get(f"/v1/experiments/{experiment}/report", parameters)
 
-    def policy(self, experiment: str) -> Json:
-        """The current policy with all its earlier versions, oldest first."""
-        return self._get(f"/v1/experiments/{experiment}/policy", {"all": "true"})
+    def policy(self, experiment: str, *, every_version: bool = False) -> Json:
+        """The current policy; with `every_version` all earlier ones too, oldest first (may be megabytes)."""
+        return self._get(f"/v1/experiments/{experiment}/policy", {"all": "true"} if every_version else {})
 
     def segments(self) -> list[str]:
         """Keys of the store's segments; none when the key may not read the store's settings."""

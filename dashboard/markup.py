@@ -122,24 +122,42 @@ def why_cell(code: str | None) -> str:
     return f'<td class="why">{escape(words.reason(code))}</td>'
 
 
-def metric_cell(
-    found: Reading, scale: words.Scale, currency: str, *, is_control: bool, detailed: bool = False
-) -> str:
-    """A metric's value, its interval, and its lift against control (`detailed`: with the lift's interval)."""
+def metric_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: bool) -> str:
+    """A metric's value, its interval, and its lift against control."""
     if found.value.value is None:
         return why_cell(found.value.reason)
+    return cell(words.amount(found.value.value, scale, currency), _under(found, scale, currency, is_control))
+
+
+def full_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: bool) -> str:
+    """`metric_cell` with everything else the report has: the lift's interval, capped and plain figures."""
+    if found.value.value is None:
+        return why_cell(found.value.reason)
+    subs = _under(found, scale, currency, is_control)
+    if not is_control:
+        subs += [_lift("", found.lift_rel), _lift("capped ", found.capped_lift)]
+        if found.prob_beats_control is not None:
+            subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
+    if found.naive is not None:
+        subs.append(f"plain {words.amount(found.naive, scale, currency)}")
+    return cell(words.amount(found.value.value, scale, currency), [sub for sub in subs if sub])
+
+
+def _under(found: Reading, scale: words.Scale, currency: str, is_control: bool) -> list[str]:
     subs: list[str] = []
     if found.value.low is not None and found.value.high is not None:
         low, high = (words.amount(end, scale, currency) for end in (found.value.low, found.value.high))
         subs.append(f"{low} to {high}")
     if not is_control and found.lift_rel.value is not None:
         subs.append(f"{words.percent(found.lift_rel.value, signed=True)} vs control")
-        if detailed and found.lift_rel.low is not None and found.lift_rel.high is not None:
-            ends = (words.percent(end, signed=True) for end in (found.lift_rel.low, found.lift_rel.high))
-            subs.append(" to ".join(ends))
-        if detailed and found.prob_beats_control is not None:
-            subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
-    return cell(words.amount(found.value.value, scale, currency), subs)
+    return subs
+
+
+def _lift(name: str, lift: Interval) -> str:
+    if lift.low is None or lift.high is None:
+        return ""
+    low, high = (words.percent(end, signed=True) for end in (lift.low, lift.high))
+    return f"{name}lift {low} to {high}"
 
 
 def checks(items: Sequence[tuple[str, str, str]]) -> str:

@@ -3,8 +3,10 @@
 Every lookup survives a missing or null field, since a newer or older service may leave one out.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias, cast
 
 from dashboard import words
@@ -18,6 +20,7 @@ COLUMNS = ("aov", "take_rate", "conversion_rate", "margin_per_unit", "cart_aband
 """The metrics of the table of variants; all others stand in the full table below it."""
 
 _GUARDRAILS_FIRST = ("cart_abandonment_rate", "refund_rate", "conversion_rate")
+_VERSIONS_DRAWN = 400
 _SEVERITY = ("kill", "throttle", "warn", "unknown", "ok")
 
 
@@ -38,7 +41,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One metric of one variant, as the report gives it."""
+    """One metric of one variant, as the report gives it.
+
+    `naive` is the value not corrected for changing shares, `capped_lift` the relative lift with the largest
+    totals capped; both only where the report has them.
+    """
 
     value: Interval
     lift_abs: Interval
@@ -47,6 +54,8 @@ class Reading:
     prob_beats_control: float | None
     ci_prob: float
     reason: str | None
+    naive: float | None = None
+    capped_lift: Interval = Interval()
 
 
 def reading(variant: Json, metric: str) -> Reading:
@@ -61,6 +70,8 @@ def reading(variant: Json, metric: str) -> Reading:
         prob_beats_control=_number(block.get("prob_beats_control")),
         ci_prob=_number(block.get("ci_prob")) or 0.95,
         reason=reason,
+        naive=_number(_object(block.get("naive")).get("value")),
+        capped_lift=_interval(_object(block.get("winsorised")).get("lift_rel"), None),
     )
 
 
@@ -135,19 +146,19 @@ def guardrail_lift(guardrail: Json) -> Interval:
 def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[Json]:
     """Rows {at, variant, value, cause, version} of every version's `shares` or `prob_best`.
 
-    The set of variants that most units saw (the last version's first set) is followed through all versions;
-    a version that does not have it is a gap. The last value is repeated at `until` (now), so that the
-    step in force is as long as it has lasted.
+    The set of variants that most units saw is followed through all versions; a version that does not have
+    it is a gap. The last value is repeated at `until` (now), so that the step in force is as long as it has
+    lasted. Of more versions than a screen has room for, evenly spaced ones are kept, and the last.
     """
     versions = cast("list[Json]", policy.get("versions") or [])
-    wanted = _main_set(versions)
+    wanted = _main_set(policy, versions)
     rows: list[Json] = []
-    for version in versions:
+    for version in _thinned(versions):
         for one_set in cast("list[Json]", version.get("sets") or []):
             if frozenset(one_set.get("candidates") or ()) == wanted:
                 rows += _rows_at(version, str(version.get("published_at")), one_set.get(field))
                 break
-    if rows and until and until > rows[-1]["at"]:
+    if rows and until and datetime.fromisoformat(until) > datetime.fromisoformat(rows[-1]["at"]):
         last = rows[-1]["at"]
         rows += [{**row, "at": until} for row in rows if row["at"] == last]
     return rows
@@ -162,12 +173,17 @@ def day_rows(report: Json) -> list[Json]:
     ]
 
 
-def _main_set(versions: list[Json]) -> frozenset[str]:
-    for version in reversed(versions):
-        sets = cast("list[Json]", version.get("sets") or [])
-        if sets:
-            return frozenset(sets[0].get("candidates") or ())
-    return frozenset()
+def _main_set(policy: Json, versions: list[Json]) -> frozenset[str]:
+    latest = [policy, *reversed(versions)]
+    sets = next((found["sets"] for found in latest if found.get("sets")), [{}])
+    return frozenset(sets[0].get("candidates") or ())
+
+
+def _thinned(versions: list[Json]) -> list[Json]:
+    stride = max(1, math.ceil(len(versions) / _VERSIONS_DRAWN))
+    return [
+        version for place, version in enumerate(versions, start=1) if (len(versions) - place) % stride == 0
+    ]
 
 
 def _rows_at(version: Json, at: str, values: object) -> list[Json]:

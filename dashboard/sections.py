@@ -60,6 +60,9 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
         hints.append(
             "Burn-in: every variant first gets its minimum of visitors, then shares follow the results."
         )
+    promoted = policy.get("promoted")
+    if promoted:
+        hints.append(f"{promoted} was promoted by hand: it gets all traffic but the control's share.")
     if not fixed and report.get("matured") is False:
         hints.append(
             "These figures include visitors whose window is still open; under this policy they read low for "
@@ -187,16 +190,17 @@ def every_metric(document: Json, report: Json) -> None:
             about = reading.metric_words(document, unit, metric)
             row = [markup.cell(about.label, [metric])]
             row += [
-                markup.metric_cell(
+                markup.full_cell(
                     reading.reading(item, metric),
                     about.scale,
                     currency,
                     is_control=bool(item.get("is_control")),
-                    detailed=True,
                 )
                 for item in found
             ]
             rows.append(row)
+        note = "“Plain”: not corrected for shares that changed. “Capped”: the largest totals cut to the cap."
+        st.html(markup.block(f'<div class="muted small">{note}</div>'))
         st.html(markup.table(["Metric", *(str(item.get("key")) for item in found)], rows))
 
 

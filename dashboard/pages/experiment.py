@@ -61,11 +61,11 @@ def _choose(client: Client) -> None:
         st.html(markup.facts([markup.badge("draft"), markup.fact("Experiment", key)]))
         sections.notice(notices.not_started(key))
         return
-    segment = _segment(columns[2], client.segments())
+    segment = _segment(columns[2], _segments(client))
     matured = columns[3].toggle(
         "Matured only", value=not _is_fixed(document), key=f"matured-{key}", help=_MATURED_HELP
     )
-    report, policy = client.report(key, segment=segment, matured=matured), client.policy(key)
+    report, policy = client.report(key, segment=segment, matured=matured), _policy(client, key)
     sections.overview(experiment, report, policy)
     if not report.get("units_assigned"):
         empty = matured or segment is not None
@@ -103,10 +103,28 @@ def _chosen_experiment(place: Any, names: dict[str, str]) -> str:
     return str(place.selectbox("Experiment", list(names), format_func=name_of, key="experiment"))
 
 
+def _segments(client: Client) -> list[str]:
+    """The store's segments, asked for once per visit: they hardly ever change."""
+    if "segments" not in st.session_state:
+        st.session_state["segments"] = client.segments()
+    return cast("list[str]", st.session_state["segments"])
+
+
+def _policy(client: Client, key: str) -> Json:
+    """The policy with all versions, which are fetched again only when there is a new one."""
+    policy, place = client.policy(key), f"versions-{key}"
+    number, versions = st.session_state.get(place, (None, []))
+    if number is None or number != policy.get("policy_version"):
+        whole = client.policy(key, every_version=True)
+        number, versions = whole.get("policy_version"), whole.get("versions") or []
+        st.session_state[place] = (number, versions)
+    return {**policy, "versions": versions}
+
+
 def _segment(place: Any, segments: list[str]) -> str | None:
     if not segments:
         return None
-    chosen = place.selectbox("Segment", [_ALL, *segments], key="segment")
+    chosen = place.selectbox("Segment", [_ALL, *segments], key="segment-choice")
     return None if chosen in (None, _ALL) else str(chosen)
 
 

@@ -119,3 +119,29 @@ def test_many_variants_still_get_a_colour_each_time() -> None:
     ]
     scale = charts.steps(rows, many, None, title="Share").to_dict()["layer"][0]["encoding"]["color"]["scale"]
     assert len(scale["range"]) == 12
+
+
+def test_thousands_of_versions_are_thinned_to_what_a_screen_shows_and_end_with_the_last() -> None:
+    policy = fake_service.policy()
+    policy["versions"] = [{**policy["versions"][0], "policy_version": number} for number in range(1, 4321)]
+    rows = reading.share_rows(policy, None)
+    assert 300 <= len(rows) / 4 <= 400
+    assert rows[-1]["version"] == 4320
+
+
+def test_now_is_compared_as_time_not_as_text() -> None:
+    policy = fake_service.policy()
+    last = policy["versions"][-1]["published_at"]
+    earlier = last.replace("+00:00", "+05:00")
+    assert len(reading.share_rows(policy, earlier)) == 240
+
+
+def test_a_short_history_shows_hours() -> None:
+    rows = reading.share_rows(fake_service.policy(), None)
+    few, all_rows = (
+        charts.steps(part, ORDER, "none", title="Share").to_dict()["layer"][0]["encoding"]["x"]["axis"][
+            "format"
+        ]
+        for part in (rows[:16], rows)
+    )
+    assert (few, all_rows) == ("%d %b %H:%M", "%d %b")

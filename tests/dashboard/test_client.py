@@ -22,10 +22,11 @@ def test_report_sends_only_the_filters_that_are_set(fake) -> None:
     assert [query for _, query in fake.seen] == [{}, {"segment": "loyal", "matured": "false"}]
 
 
-def test_policy_asks_for_all_versions(fake) -> None:
+def test_policy_asks_for_all_versions_only_when_told(fake) -> None:
     with Client(fake.url, KEY) as client:
-        assert len(client.policy("checkout-addon")["versions"]) == 60
-    assert fake.seen[0][1] == {"all": "true"}
+        assert len(client.policy("checkout-addon", every_version=True)["versions"]) == 60
+        client.policy("checkout-addon")
+    assert [query for _, query in fake.seen] == [{"all": "true"}, {}]
 
 
 def test_each_failure_has_its_own_error_and_the_services_sentence(fake) -> None:

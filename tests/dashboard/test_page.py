@@ -47,7 +47,7 @@ def test_the_verdict_of_the_variant_itself_is_shown_when_the_report_has_one(fake
 
 def test_matured_follows_the_policy_and_can_be_switched(fake, page_of) -> None:
     page = page_of(fake.url)
-    assert fake.seen[-2][1]["matured"] == "true"
+    assert [query["matured"] for path, query in fake.seen if path.endswith("/report")] == ["true"]
     page.app.toggle(key="matured-checkout-addon").set_value(False).run()
     assert [query["matured"] for path, query in fake.seen if path.endswith("/report")][-1] == "false"
 
@@ -65,10 +65,10 @@ def test_unmatured_figures_of_an_adaptive_policy_are_labelled(fake, page_of) -> 
 
 
 def test_a_segment_can_be_chosen_when_the_store_has_some(fake, page_of) -> None:
-    assert "segment" not in {box.key for box in page_of(fake.url).app.selectbox}
+    assert "segment-choice" not in {box.key for box in page_of(fake.url).app.selectbox}
     fake.segments = [{"key": "loyal", "conditions": {}}, {"key": "new", "conditions": {}}]
     page = page_of(fake.url)
-    page.app.selectbox(key="segment").select("loyal").run()
+    page.app.selectbox(key="segment-choice").select("loyal").run()
     page.assert_calm()
     assert [query.get("segment") for path, query in fake.seen if path.endswith("/report")][-1] == "loyal"
 
@@ -223,3 +223,29 @@ def test_refreshing_can_be_switched_off(fake, page_of) -> None:
     page.app.toggle(key="live").set_value(False).run()
     page.assert_calm()
     assert "Healthy" in page.html
+
+
+def test_versions_are_fetched_again_only_when_there_is_a_new_one(fake, page_of) -> None:
+    page = page_of(fake.url)
+    page.app.run()
+    assert [query for path, query in fake.seen if path.endswith("/policy")] == [{}, {"all": "true"}, {}]
+    fake.policy["policy_version"] = 61
+    page.app.run()
+    assert [query for path, query in fake.seen if path.endswith("/policy")][3:] == [{}, {"all": "true"}]
+    assert page.charts == 6
+
+
+def test_plain_and_capped_figures_stand_beside_the_corrected_one(fake, page_of) -> None:
+    block = fake.report["variants"][1]["metrics"]["margin_per_unit"]
+    block["naive"] = {"value": 777.0}
+    block["winsorised"] = {"lift_rel": {"value": 0.05, "ci_low": 0.042, "ci_high": 0.063}}
+    html = page_of(fake.url).html
+    assert "plain €7.77" in html
+    assert "capped lift +4.2\u202f% to +6.3\u202f%" in html
+
+
+def test_what_holds_the_shares_or_moved_them_by_hand_is_said(fake, page_of) -> None:
+    fake.policy |= {"burn_in": True, "promoted": "socks"}
+    html = page_of(fake.url).html
+    assert "Burn-in: every variant first gets its minimum" in html
+    assert "socks was promoted by hand" in html
