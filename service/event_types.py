@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
-MONEY_MAX = 10**15
+MONEY_MAX = 10**12
 Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL, description="The caller's id")]
 Money = Annotated[int, Meta(ge=0, le=MONEY_MAX, description="Integer minor units")]
 Delta = Annotated[int, Meta(ge=-MONEY_MAX, le=MONEY_MAX, description="Integer minor units, signed")]

@@ -24,6 +24,7 @@ from service.ledger.statements import chunks, insert_missing
 from service.ledger.units import (
     ANY_KIND,
     KIND_BITS,
+    find_units,
     get_or_create_units,
     hashes_of,
     persons_of,
@@ -59,7 +60,7 @@ def record_many(connection: Connection, store: StoreState, events: Sequence[Arri
         outcomes.append(outcome)
         if outcome == ACCEPTED:
             accepted.append(event)
-            _remember(known, event)
+            _remember(connection, store, known, event)
     if accepted:
         _append(connection, store, known, accepted)
     return outcomes
@@ -89,7 +90,7 @@ def _read(connection: Connection, store: StoreState, events: Sequence[Arrived]) 
     refs = {event.decision for event in events if event.decision is not None}
     known.decisions = _existing(connection, refs)
     known.decision_hashes = dict(hashes_of(connection, {ref.unit_no for ref in refs}))
-    known.units = get_or_create_units(connection, store, _raw_ids(events))
+    known.units = find_units(connection, store, _raw_ids(events))
     touched = {*known.units.values(), *(ref.unit_no for ref in refs)}
     known.persons = persons_of(connection, touched)
     return known
@@ -161,28 +162,38 @@ def _disagrees(store: StoreState, known: _Known, event: Arrived, ref: DecisionRe
     if not named or own_hash is None or any(unit_hash(store.secret, n) == own_hash for n in named):
         return False
     person = known.persons.get(ref.unit_no)
-    return person is None or all(known.persons.get(known.units[n]) != person for n in named)
+    return person is None or all(_person(known, raw_id) != person for raw_id in named)
 
 
 def _judge_link(known: _Known, event: Arrived, struct: wire.Identify) -> Outcome:
     """No chains, and the first accepted link stands."""
-    customer = known.units[next(raw for raw, kinds in event.reach.items() if kinds & 2)]
-    anonymous = known.units[struct.anonymous_id]
-    if customer == anonymous or known.persons.get(anonymous) == customer:
+    name = _customer(event)
+    customer, anonymous = known.units.get(name), known.units.get(struct.anonymous_id)
+    customer_person, anonymous_person = _person(known, name), _person(known, struct.anonymous_id)
+    if name == struct.anonymous_id or (anonymous_person is not None and anonymous_person == customer):
         return ACCEPTED
-    if known.persons.get(customer, customer) != customer:
+    if customer_person not in (None, customer):
         remedy = "this customer is itself an anonymous id of another customer: identify that one"
         return field_problem(409, "identity_chain", "/unit_id", remedy)
-    if known.persons.get(anonymous) == anonymous:
+    if anonymous_person is None:
+        return ACCEPTED
+    if anonymous_person == anonymous:
         remedy = "this id is a customer with visitors of its own and cannot become another's"
         return field_problem(409, "identity_chain", "/anonymous_id", remedy)
-    if anonymous in known.persons:
-        remedy = "this visitor is linked to another customer already; the first link stands"
-        return field_problem(409, "already_identified", "/anonymous_id", remedy)
-    return ACCEPTED
+    remedy = "this visitor is linked to another customer already; the first link stands"
+    return field_problem(409, "already_identified", "/anonymous_id", remedy)
 
 
-def _remember(known: _Known, event: Arrived) -> None:
+def _customer(event: Arrived) -> str:
+    return next(raw_id for raw_id, kinds in event.reach.items() if kinds & KIND_BITS[UnitKind.CUSTOMER])
+
+
+def _person(known: _Known, raw_id: str) -> int | None:
+    unit_no = known.units.get(raw_id)
+    return None if unit_no is None else known.persons.get(unit_no)
+
+
+def _remember(connection: Connection, store: StoreState, known: _Known, event: Arrived) -> None:
     struct = event.struct
     known.events[struct.event_id] = event.digest
     if isinstance(struct, wire.Order):
@@ -190,8 +201,9 @@ def _remember(known: _Known, event: Arrived) -> None:
     if event.refund_id is not None and event.order_id is not None:
         known.refunds[event.order_id, event.refund_id] = event.digest
     if isinstance(struct, wire.Identify):
-        customer = known.units[next(raw for raw, kinds in event.reach.items() if kinds & 2)]
-        anonymous = known.units[struct.anonymous_id]
+        name = _customer(event)
+        known.units |= get_or_create_units(connection, store, [name, struct.anonymous_id])
+        customer, anonymous = known.units[name], known.units[struct.anonymous_id]
         if customer != anonymous:
             for unit_no in (customer, anonymous):
                 if unit_no not in known.persons:
@@ -199,6 +211,7 @@ def _remember(known: _Known, event: Arrived) -> None:
 
 
 def _append(connection: Connection, store: StoreState, known: _Known, events: Sequence[Arrived]) -> None:
+    known.units |= get_or_create_units(connection, store, _raw_ids(events))
     rows = [_row(store, event) for event in events]
     numbers = connection.execute(
         insert(schema.event).returning(schema.event.c.event_no, sort_by_parameter_order=True), rows

@@ -39,7 +39,7 @@ def report(
     }
     found = read_out(
         live.experiment,
-        read_cells(connection, live),
+        read_cells(connection, live, from_epoch=None if from_day is None else 0),
         time_zone=live.time_zone,
         now=to_datetime(now_us),
         matured=matured,

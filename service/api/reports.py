@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -69,7 +69,7 @@ async def report(request: AnyRequest, key: str) -> Response[bytes]:
         raise bad_field("?metric", "unknown_metric", f"use one of {known}")
     days = {
         "from_day": _day(query.from_, "?from", live.time_zone),
-        "to_day": _day(query.to, "?to", live.time_zone),
+        "to_day": _day(query.to, "?to", live.time_zone, is_end=True),
     }
     await fold_pending(service, store.store_no)
     now_us = service.now_us(store)
@@ -130,8 +130,8 @@ def _live(request: AnyRequest, key: str) -> LiveExperiment:
     return live
 
 
-def _day(text: str | None, pointer: str, time_zone: str) -> date | None:
-    """A cohort day, or the day an instant falls on in the store's time zone."""
+def _day(text: str | None, pointer: str, time_zone: str, *, is_end: bool = False) -> date | None:
+    """A cohort day (included), or the day an instant falls on; an instant that ends lies outside."""
     if text is None:
         return None
     try:
@@ -139,7 +139,8 @@ def _day(text: str | None, pointer: str, time_zone: str) -> date | None:
     except ValueError:
         pass
     try:
-        return parse_instant(text).astimezone(ZoneInfo(time_zone)).date()
+        instant = parse_instant(text) - timedelta(microseconds=int(is_end))
+        return instant.astimezone(ZoneInfo(time_zone)).date()
     except ValueError as error:
         raise bad_field(pointer, "bad_time", f"write {DAY_OR_INSTANT}") from error
 

@@ -11,7 +11,7 @@ from experiments.fold import cart_deadlines
 from service.catalogue import StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
-from service.ledger import schema
+from service.ledger import balances, folds, schema
 from service.ledger.balances import fold_orders
 from service.ledger.facts import CARTS, UnitRows, facts_for, read_units
 from service.ledger.folds import fold_slice
@@ -19,24 +19,22 @@ from service.ledger.statements import upsert
 from service.recording import mark_dirty
 
 
-async def fold_pending(service: Service, store_no: int) -> int:
-    """Fold everything recorded so far; the units and orders folded. Callers may run at once."""
-    done = 0
-    while folded := await service.writer.submit(lambda c: _fold_some(c, service, store_no)):
-        done += folded
-    return done
+async def fold_pending(service: Service, store_no: int) -> None:
+    """Fold everything recorded before this call. Callers may run at once."""
+    while await service.writer.submit(lambda c: _fold_some(c, service, store_no)):
+        pass
 
 
-def _fold_some(connection: Connection, service: Service, store_no: int) -> int:
-    # Loaded here, not from the catalogue: the rules must be those committed before this slice.
+def _fold_some(connection: Connection, service: Service, store_no: int) -> bool:
+    """Fold a slice; whether another may be waiting (under traffic some unit always is: that one is not)."""
     if not _has_work(connection, store_no):
-        return 0
+        return False
+    # Loaded here, not from the catalogue: the rules must be those committed before this slice.
     store = load_store(connection, store_no)
-    now_us = service.now_us(store)
-    folded = fold_slice(connection, store) + fold_orders(connection, store)
-    row = {"store_no": store_no, "folded_through_us": now_us}
+    units, orders = fold_slice(connection, store), fold_orders(connection, store)
+    row = {"store_no": store_no, "folded_through_us": service.now_us(store)}
     upsert(connection, schema.fold_state, [row])
-    return folded
+    return units == folds.SLICE or orders == balances.SLICE
 
 
 def _has_work(connection: Connection, store_no: int) -> bool:

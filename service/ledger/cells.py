@@ -10,14 +10,13 @@ from service.ledger import schema
 from service.ledger.folds import cell_of
 
 
-def read_cells(connection: Connection, live: LiveExperiment) -> list[Cell]:
-    """Every non-empty cell, from the epoch the report starts at."""
+def read_cells(connection: Connection, live: LiveExperiment, *, from_epoch: int | None = None) -> list[Cell]:
+    """Every non-empty cell from an epoch on; by default since the audience last changed."""
+    first = live.report_from_epoch if from_epoch is None else from_epoch
     members = candidate_sets(connection, live.experiment_no)
     table = schema.cell
     rows = connection.execute(
-        select(table).where(
-            table.c.experiment_no == live.experiment_no, table.c.epoch >= live.report_from_epoch
-        )
+        select(table).where(table.c.experiment_no == live.experiment_no, table.c.epoch >= first)
     )
     cells = [cell_of(row, live, frozenset(members[row.set_no])) for row in rows]
     return [cell for cell in cells if cell.moments]
