@@ -6,17 +6,16 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 from litestar import Request, Response
-from msgspec import inspect
 
 from experiments.errors import FieldError
 from experiments.json_schema import child
 from experiments.times import parse_instant
 from service.clock import to_micros
+from service.faults import fault_of
 from service.problems import Problem, bad_field, bad_request
 
 T = TypeVar("T")
@@ -29,10 +28,6 @@ Label = Annotated[str, msgspec.Meta(max_length=200)]
 
 OPEN_MAP_KEYS_MAX = 64
 OPEN_MAP_TEXT_MAX = 4096
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
-_WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
 
 
 class Wire(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -56,7 +51,7 @@ def decode(raw: bytes, kind: type[T]) -> T:
         raw.decode()  # msgspec reads a name that is not UTF-8 without complaint
     except msgspec.ValidationError as error:
         # A type error found early may hide that the rest is no JSON at all: say the graver thing.
-        raise _malformed(raw) or bad_request([_fault(error, kind)]) from error
+        raise _malformed(raw) or bad_request([fault_of(error, kind, json.loads(raw))]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(raw) or bad_field("", "malformed_json", "send one JSON value in UTF-8") from error
     return value
@@ -75,7 +70,7 @@ def convert(value: Any, kind: Any, *, prefix: str = "") -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        fault = _fault(error, kind)
+        fault = fault_of(error, kind, value)
         raise bad_request([FieldError(prefix + fault.pointer, fault.code, fault.remedy)]) from error
 
 
@@ -89,7 +84,7 @@ def query_of(request: Request[Any, Any, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        fault = _fault(error, kind)
+        fault = fault_of(error, kind, given)
         pointer = "?" + fault.pointer.removeprefix("/")
         raise bad_request([FieldError(pointer, fault.code, fault.remedy)]) from error
 
@@ -193,84 +188,3 @@ def _not_a_number(value: Any, pointer: str) -> str | None:
         return None
     found = (_not_a_number(member, at) for at, member in members)
     return next((pointer for pointer in found if pointer is not None), None)
-
-
-def _fault(error: msgspec.ValidationError, kind: Any) -> FieldError:
-    message, _, path = str(error).rpartition(" - at `")
-    if not message:
-        message, path = path, "$"
-    else:
-        path = path.removesuffix("`")
-    tokens = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path.removeprefix("$"))
-    names = [name or index for name, index in tokens if (name or index) != "..."]
-    pointer = ""
-    for name in names:
-        pointer = child(pointer, name)
-    if found := _UNKNOWN.fullmatch(message):
-        known = _fields_at(kind, names)
-        near = get_close_matches(found[1][:64], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the fields here are {', '.join(known)}"
-        return FieldError(child(pointer, found[1]), "unknown_field", f"is not a known field; {hint}")
-    if found := _MISSING.fullmatch(message):
-        return FieldError(child(pointer, found[1]), "required", "is required")
-    if found := _WRONG_TYPE.fullmatch(message):
-        return FieldError(pointer, "wrong_type", f"must be {found[1]}, found {found[2]}")
-    if message.startswith("Invalid enum value"):
-        options = ", ".join(_options_at(kind, names))
-        return FieldError(pointer, "not_one_of", f"must be one of {options}")
-    code = next((code for part, code in _CONSTRAINTS if part in message), "invalid")
-    return FieldError(pointer, code, message.replace("Expected", "must be"))
-
-
-_CONSTRAINTS = (
-    ("of length <=", "too_long"),
-    ("of length >=", "too_short"),
-    ("matching regex", "bad_format"),
-    (">=", "too_small"),
-    ("> ", "too_small"),
-    ("<", "too_large"),
-    ("out of range", "out_of_range"),
-)
-
-
-def _types_at(kind: Any, names: list[str]) -> list[inspect.Type]:
-    """The types a value at this path may have."""
-    nodes: list[inspect.Type] = [inspect.type_info(kind)]
-    for name in names:
-        nodes = [inner for node in nodes for inner in _step(node, name)]
-    return [inner for node in nodes for inner in _alternatives(node)]
-
-
-def _alternatives(node: inspect.Type) -> list[inspect.Type]:
-    if isinstance(node, inspect.Metadata):
-        return _alternatives(node.type)
-    if isinstance(node, inspect.UnionType):
-        return [inner for alternative in node.types for inner in _alternatives(alternative)]
-    return [node]
-
-
-def _step(node: inspect.Type, name: str) -> list[inspect.Type]:
-    found: list[inspect.Type] = []
-    for alternative in _alternatives(node):
-        if isinstance(alternative, inspect.StructType):
-            found += [f.type for f in alternative.fields if f.encode_name == name]
-        elif isinstance(alternative, inspect.ListType):
-            found.append(alternative.item_type)
-        elif isinstance(alternative, inspect.DictType):
-            found.append(alternative.value_type)
-    return found
-
-
-def _fields_at(kind: Any, names: list[str]) -> list[str]:
-    structs = [node for node in _types_at(kind, names) if isinstance(node, inspect.StructType)]
-    return [field.encode_name for node in structs for field in node.fields]
-
-
-def _options_at(kind: Any, names: list[str]) -> list[str]:
-    options: list[str] = []
-    for node in _types_at(kind, names):
-        if isinstance(node, inspect.LiteralType):
-            options += [str(value) for value in node.values]
-        elif isinstance(node, inspect.EnumType):
-            options += [str(member.value) for member in node.cls]
-    return options

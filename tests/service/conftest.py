@@ -118,19 +118,19 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture
-def open_shop(tmp_path: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
+def shops_in(folder: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
     """A function that starts a service in this process, with settings of its own."""
     clients: list[TestClient[Any]] = []
 
     def start(*, is_simulated: bool = False, **settings: Any) -> Shop:
-        path = tmp_path / f"shop{len(clients)}.db"
+        path = folder / f"shop{len(clients)}.db"
         path.write_bytes(empty_ledger)
         url = f"sqlite:///{path}"
         database = Database(url)
         first, second = new_stores(database, is_simulated=is_simulated)
         clock = ClockKind.EXTERNAL if is_simulated else ClockKind.SYSTEM
-        client = TestClient(create_app(Settings(database_url=url, clock=clock, **settings), database))
+        app = create_app(Settings(database_url=url, clock=clock, **settings), database)
+        client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
         return Shop(client, database, first, second)
@@ -138,6 +138,20 @@ def open_shop(tmp_path: Path, empty_ledger: bytes) -> Generator[Callable[..., Sh
     yield start
     for client in clients:
         client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
+    """Services of one test."""
+    yield from shops_in(tmp_path, empty_ledger)
+
+
+@pytest.fixture(scope="module")
+def module_open_shop(
+    tmp_path_factory: pytest.TempPathFactory, empty_ledger: bytes
+) -> Generator[Callable[..., Shop]]:
+    """Services that a module's tests share, since none of them may change anything."""
+    yield from shops_in(tmp_path_factory.mktemp("module"), empty_ledger)
 
 
 @pytest.fixture
