@@ -21,7 +21,7 @@ from sim.shop.api import ServiceRefused
 from sim.shop.truth import truth
 
 LIVE_STEP, LIVE_PER_DAY, LIVE_DAY_S = timedelta(hours=1), 1200.0, 5.0
-ONCE_STEP, ONCE_PER_DAY, ONCE_DAYS = timedelta(hours=4), 1500.0, 24
+ONCE_STEP, ONCE_PER_DAY, ONCE_DAYS = timedelta(hours=6), 800.0, 24
 REPORT_WIDTH = 150
 
 
@@ -125,10 +125,9 @@ def _shop_page(demo_: Running, port: int) -> Generator[str]:
 
 
 def _dashboard(demo_: Running, port: int) -> Child:
-    arguments = ["dashboard", "--host", HOST, "--port", str(port), "--headless"]
+    arguments = ["dashboard", "--url", demo_.setting.url, "--host", HOST, "--port", str(port), "--headless"]
     # The key goes by the environment: a command line can be read by every user of the machine.
-    environment = {"RIALTO_URL": demo_.setting.url, "RIALTO_KEY": demo_.secret_key}
-    return Child("dashboard", arguments, demo_.setting.folder, environment)
+    return Child("dashboard", arguments, demo_.setting.folder, {"RIALTO_KEY": demo_.secret_key})
 
 
 def _print_places(demo_: Running, dashboard_port: int, page_url: str, *, keep: bool) -> None:

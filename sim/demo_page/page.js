@@ -50,6 +50,7 @@
   Rialto.init({ url: config.url, key: config.key, currency: config.currency });
   handle = await Rialto.offer(config.touchpoint, "#offer-slot", {
     experiment: config.experiment,
+    timeout: config.timeout,
     context: { cart: cart.map((item) => ({ sku: item.sku, price: item.price, quantity: 1 })), device: "desktop" },
     texts: { accept: "Yes, add it" },
     onAccept: take,

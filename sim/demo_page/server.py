@@ -27,7 +27,16 @@ PAGES = {
 class ShopServer:
     """The demo shop on a port of this machine, in a thread of its own; port 0 takes a free one."""
 
-    def __init__(self, api: Api, shop: Shop, document: Json, *, publishable_key: str, port: int) -> None:
+    def __init__(
+        self,
+        api: Api,
+        shop: Shop,
+        document: Json,
+        *,
+        publishable_key: str,
+        port: int,
+        timeout_ms: int = 300,
+    ) -> None:
         self._api = api
         self._shop = shop
         # The shop keeps its own copy of the script: its page loads even when Rialto is away.
@@ -38,6 +47,7 @@ class ShopServer:
             "touchpoint": document["touchpoint"],
             "experiment": document["key"],
             "currency": document["currency"],
+            "timeout": timeout_ms,
             "cart": [{"name": "Running shoe", "sku": SHOE.sku, "price": SHOE.price_minor}],
         }
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())

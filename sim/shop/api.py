@@ -93,6 +93,6 @@ def _problem(answer: httpx.Response) -> str:
     try:
         problem = answer.json()
         faults = [f"{fault['pointer']}: {fault['remedy']}" for fault in problem.get("errors") or []]
-        return "; ".join([str(problem.get("detail") or problem["title"]), *faults])
+        return "; ".join(faults) or str(problem.get("detail") or problem["title"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return answer.text[:200].replace("\n", " ")

@@ -116,7 +116,10 @@ def test_a_problem_document_becomes_one_line_with_its_fields(answering: "Answeri
     )
     with Api(answering.url, "sk_x") as api, pytest.raises(ServiceRefused) as refused:
         api.post("/v1/experiments", {})
-    assert str(refused.value) == "POST /v1/experiments: 400 Refused.; /a: drop it"
+    assert str(refused.value) == "POST /v1/experiments: 400 /a: drop it"
+    answering.body = b'{"title": "Bad", "detail": "Refused."}'
+    with Api(answering.url, "sk_x") as api, pytest.raises(ServiceRefused, match=r"400 Refused\.$"):
+        api.post("/v1/experiments", {})
 
 
 def test_a_service_that_is_away_is_one_line() -> None:
