@@ -1,4 +1,4 @@
-"""The dashboard as a process of its own, on a free port."""
+"""Processes of the tests, on free ports: started when they answer, stopped by their id."""
 
 import os
 import signal
@@ -15,6 +15,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def started(process: subprocess.Popen[bytes], health: str, within_s: float = 60) -> None:
+    """Wait until the process answers there."""
+    deadline = time.monotonic() + within_s
+    while True:
+        assert process.poll() is None, f"it ended by itself: {process.args}"
+        assert time.monotonic() < deadline, f"it did not start: {process.args}"
+        try:
+            if httpx.get(health, timeout=1).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+
+
 class Running:
     """The dashboard as a process of its own, ready to be asked."""
 
@@ -28,15 +42,7 @@ class Running:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
-        while True:
-            assert self.process.poll() is None, "the dashboard ended by itself"
-            assert time.monotonic() < deadline, "the dashboard did not start"
-            try:
-                if httpx.get(f"{self.url}/_stcore/health", timeout=1).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.1)
+        started(self.process, f"{self.url}/_stcore/health")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
