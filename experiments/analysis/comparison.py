@@ -69,9 +69,10 @@ def pair_of(treatment: Estimate | None, control: Estimate | None) -> Pair | None
 
 
 def oriented(posterior: Posterior, sign: int) -> Posterior:
-    """The posterior of a quantity of which more is better: theta itself, or for sign -1 its mirror.
+    """The posterior of a quantity of which more is better: theta, or for sign -1 its mirror 1 - theta.
 
-    The mirror of a proportion is 1 - theta, of anything else -theta; differences keep their size.
+    Differences keep their size. The mirror is the same for every family, because one metric may have a
+    Beta in one arm (no spread) and a Student-t in another.
 
     >>> oriented(Beta(2.0, 5.0), -1)
     Beta(alpha=5.0, beta=2.0)
@@ -81,7 +82,7 @@ def oriented(posterior: Posterior, sign: int) -> Posterior:
     if isinstance(posterior, Beta):
         return Beta(posterior.beta, posterior.alpha)
     if isinstance(posterior, StudentT):
-        return StudentT(-posterior.location, posterior.scale, posterior.df)
+        return StudentT(1.0 - posterior.location, posterior.scale, posterior.df)
     raise TypeError(f"no mirror of {type(posterior).__name__}")
 
 

@@ -18,9 +18,9 @@ var_s(x - R y) / n_s / (sum W_s ybar_s)^2.
 
 Limits. A figure without a posterior (`insufficient_data`) is returned where the Student-t would have no
 variance (fewer than 2 units for a mean, 4 for a ratio), for a total without spread, and for a ratio whose
-denominator lies within 3 standard errors of 0, where the delta method is no longer about anything. A share of counts without spread (no refund among n orders)
-has the Beta(1 + x, 1 + n - x) of its counts instead: conservative, since it treats orders as
-independent only where none differs from another.
+denominator lies within 3 standard errors of 0, where the delta method is no longer about anything. A share
+of counts without spread (no refund among n orders) has the Beta(1 + x, 1 + n - x) of its counts instead:
+conservative, since it treats orders as independent only where none differs from another.
 """
 
 import math

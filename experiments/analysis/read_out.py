@@ -4,7 +4,8 @@ The cost depends on the number of cells (variants, segments, sets, days, epochs)
 events they sum up. Nothing is random but the joint draws of `comparison`, which `seed` makes replayable.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 import numpy as np
@@ -65,7 +66,7 @@ def read_out(
     chosen = select(cells, segment=segment, from_day=from_day, to_day=to_day)
     cohorts = Cohorts(chosen, only_matured=only_matured, time_zone=time_zone, now=now)
     readings = _Readings(experiment, cohorts, definitions, seed)
-    guardrails = _guardrails(experiment, cohorts, readings, states or {})
+    guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {
         key: metric_reports(experiment, cohorts.of(definition.horizon), readings.of(key), seed=seed)
         for key, definition in shown.items()
@@ -105,6 +106,25 @@ def read_out(
     )
 
 
+def watch_guardrails(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    *,
+    time_zone: str,
+    now: datetime,
+    previous: GuardrailStates,
+    at_floor: Collection[str] = (),
+    seed: int = 0,
+) -> tuple[GuardrailReport, ...]:
+    """The guardrails' next states, for the allocator: on matured cohorts, whatever the policy.
+
+    `previous` are the states on record (none at first), `at_floor` the variants held at their floor.
+    """
+    cohorts = Cohorts(cells, only_matured=True, time_zone=time_zone, now=now)
+    readings = _Readings(experiment, cohorts, metric_definitions(experiment), seed)
+    return _guardrails(experiment, cohorts, readings, previous, at_floor)
+
+
 class _Readings:
     """Each metric read once, however many parts of the report look at it."""
 
@@ -136,22 +156,32 @@ class _Readings:
 
 
 def _guardrails(
-    experiment: Experiment, cohorts: Cohorts, readings: _Readings, states: GuardrailStates
+    experiment: Experiment,
+    cohorts: Cohorts,
+    readings: _Readings,
+    previous: GuardrailStates,
+    at_floor: Collection[str] = (),
 ) -> tuple[GuardrailReport, ...]:
+    treatments = [variant.key for variant in experiment.variants if not variant.is_control]
     reports: list[GuardrailReport] = []
     for guardrail in experiment.guardrails:
         reading = readings.of(guardrail.metric)
-        for variant in experiment.variants:
-            if not variant.is_control:
-                report = guardrail_report(
-                    guardrail,
-                    reading,
-                    variant.key,
-                    cohorts.closed(reading.definition.horizon),
-                    previous=states.get((guardrail.metric, variant.key), GuardrailState.UNKNOWN),
-                )
-                reports.append(report)
+        closed = cohorts.closed(reading.definition.horizon)
+        for key in treatments:
+            before = previous.get((guardrail.metric, key), GuardrailState.UNKNOWN)
+            report = guardrail_report(
+                guardrail, reading, key, closed, previous=before, is_at_floor=key in at_floor
+            )
+            reports.append(report)
     return tuple(reports)
+
+
+def _on_record(reports: Sequence[GuardrailReport], states: GuardrailStates) -> tuple[GuardrailReport, ...]:
+    """The state that acts is the recorded one; these figures may already be newer."""
+    return tuple(
+        replace(report, state=str(states.get((report.metric, report.variant), report.state)))
+        for report in reports
+    )
 
 
 def _variants(

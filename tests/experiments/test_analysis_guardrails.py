@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from experiments.analysis.guardrails import (
     worst_state,
 )
 from experiments.analysis.metrics import metric_definitions
+from experiments.analysis.read_out import watch_guardrails
 from experiments.analysis.reading import Reading, read_metric
 from experiments.analysis.report import Margins
 from experiments.model import Guardrail
@@ -177,6 +180,41 @@ def test_a_guardrail_that_cannot_be_computed_keeps_its_state_and_says_why():
     held = guardrail_report(guardrail, reading, "socks", cohort_of(cells), previous=THROTTLE)
     assert (fresh.state, fresh.prob_breach, fresh.reason) == ("unknown", None, "insufficient_data")
     assert held.state == "throttle"
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_no_refund_at_all_in_one_arm_is_compared_all_the_same(swap):
+    """0 of 300 refunds is Beta(1, 301) beside the Student-t of 60 of 300: sure one way, absent the other."""
+    counts = (0, 60) if not swap else (60, 0)
+    cells = [refunding(key, m, 300, 600) for key, m in zip(KEYS, counts, strict=True)]
+    reading = read("refund_rate", cells)
+    beyond = prob_beyond(reading.definition, pair_in(reading), 0.40)
+    beats = reading.prob_beats("socks")
+    assert beats is not None
+    assert (beyond > 0.999) is not swap
+    assert (beats > 0.999) is swap
+    assert reading.ranking is not None
+    assert reading.ranking.prob_best["socks"] == pytest.approx(beats, abs=1e-9)
+    assert reading.ranking.expected_loss["none" if swap else "socks"] == pytest.approx(0.2, abs=0.01)
+    report = guardrail_report(Guardrail("refund_rate", 0.1, 0.2, 0.4), reading, "socks", cohort_of(cells))
+    assert report.prob_breach is not None
+
+
+def test_the_allocator_watches_matured_cohorts_and_the_floor():
+    guarded = experiment_of("socks", guardrails=(Guardrail("conversion_rate", 0.01, 0.02, 0.04),))
+    # -3.7 %: beyond the throttle margin for sure, beyond the kill margin not
+    cells = [converting("none", 24_000, 40_000), converting("socks", 20_800, 36_000)]
+    early = datetime(2026, 3, 5, tzinfo=UTC)
+    late = datetime(2026, 3, 12, tzinfo=UTC)
+
+    def watch(now: datetime, **more: object) -> str:
+        (report,) = watch_guardrails(guarded, cells, time_zone="UTC", now=now, **({"previous": {}} | more))  # type: ignore[arg-type]
+        return report.state
+
+    assert watch(early) == "unknown"
+    assert watch(early, previous={("conversion_rate", "socks"): THROTTLE}) == "throttle"
+    assert watch(late) == "throttle"
+    assert watch(late, at_floor={"socks"}) == "kill"
 
 
 def test_improvement_never_breaches():
