@@ -8,7 +8,7 @@ stands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -23,7 +23,7 @@ from service.catalogue import LiveExperiment, StoreState
 from service.decision_ids import DecisionRef
 from service.ledger import schema
 from service.ledger.statements import chunks, insert_missing
-from service.ledger.units import KIND_BITS, PERSON_KINDS, create_unit, find_units, groups_of
+from service.ledger.units import KIND_BITS, PERSON_KINDS, find_units, get_or_create_units, groups_of
 
 SHARE_TOTAL = 1 << 32
 
@@ -82,6 +82,29 @@ def decide_many(connection: Connection, store: StoreState, asks: Sequence[Ask]) 
     """Answer requests in order; rows for new assignments are written in the caller's transaction."""
     ledger = _read(connection, store, asks)
     decisions = [_decide(connection, store, ledger, ask) for ask in asks]
+    numbers = _number_new_units(connection, store, ledger)
+    for rows in (ledger.new_assignments, ledger.new_contexts, ledger.new_shown):
+        for row in rows:
+            row["unit_no"] = numbers.get(row["unit_no"], row["unit_no"])
+    _append(connection, store, ledger)
+    return [_renumbered(decision, numbers) for decision in decisions]
+
+
+def _number_new_units(connection: Connection, store: StoreState, ledger: _Ledger) -> dict[int, int]:
+    """The unit_no that each provisional (negative) number stands for: rows made in one statement."""
+    new = {raw_id: number for raw_id, number in ledger.units.items() if number < 0}
+    made = get_or_create_units(connection, store, new)
+    return {number: made[raw_id] for raw_id, number in new.items()}
+
+
+def _renumbered(decision: Decision, numbers: Mapping[int, int]) -> Decision:
+    ref = decision.ref
+    if ref is None or ref.unit_no >= 0:
+        return decision
+    return replace(decision, ref=replace(ref, unit_no=numbers[ref.unit_no]))
+
+
+def _append(connection: Connection, store: StoreState, ledger: _Ledger) -> None:
     if ledger.new_assignments:
         connection.execute(insert(schema.assignment), ledger.new_assignments)
         dirty = {row["unit_no"] for row in ledger.new_assignments}
@@ -91,7 +114,6 @@ def decide_many(connection: Connection, store: StoreState, asks: Sequence[Ask]) 
         connection.execute(insert(schema.decision_context), ledger.new_contexts)
     if ledger.new_shown:
         connection.execute(insert(schema.shown), ledger.new_shown)
-    return decisions
 
 
 def _read(connection: Connection, store: StoreState, asks: Sequence[Ask]) -> _Ledger:
@@ -278,9 +300,10 @@ def _enrol(
     version = live.policy.number
     if ask.mode is Mode.PREVIEW:
         return Decision(reason, live, key, shown, None, share, version)
-    unit_no = _unit_no(connection, store, ledger, raw_id)
+    # Provisional until the batch is written: its rows are numbered together.
+    unit_no = ledger.units.setdefault(raw_id, -1 - len(ledger.units))
     set_no = _set_no(connection, ledger, live.experiment_no, candidates)
-    ref = _append(ledger, ask, live, unit_no, key, share, set_no)
+    ref = _assignment(ledger, ask, live, unit_no, key, share, set_no)
     if chosen.rejected or ask.stored_context:
         ledger.new_contexts.append(
             {**_place(ref), "rejected": dict(chosen.rejected), "context": dict(ask.stored_context)}
@@ -289,13 +312,7 @@ def _enrol(
     return Decision(reason, live, key, shown, ref, share, version)
 
 
-def _unit_no(connection: Connection, store: StoreState, ledger: _Ledger, raw_id: str) -> int:
-    if raw_id not in ledger.units:
-        ledger.units[raw_id] = create_unit(connection, store, raw_id)
-    return ledger.units[raw_id]
-
-
-def _append(
+def _assignment(
     ledger: _Ledger, ask: Ask, live: LiveExperiment, unit_no: int, key: str, share: int, set_no: int
 ) -> DecisionRef:
     assert live.policy is not None

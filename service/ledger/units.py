@@ -51,14 +51,6 @@ def get_or_create_units(connection: Connection, store: StoreState, raw_ids: Iter
     return found
 
 
-def create_unit(connection: Connection, store: StoreState, raw_id: str) -> int:
-    """The number of an id that is known to have no row yet."""
-    values = {"store_no": store.store_no, "hash16": unit_hash(store.secret, raw_id), "raw_id": raw_id}
-    return connection.execute(
-        insert(schema.unit).values(values).returning(schema.unit.c.unit_no)
-    ).scalar_one()
-
-
 def persons_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, int]:
     """person_no by unit_no, for units linked by `identify`."""
     persons: dict[int, int] = {}
