@@ -1,0 +1,1 @@
+"""Mappings of public files for `rialto replay`."""
