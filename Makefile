@@ -1,0 +1,48 @@
+# Everything runs in .venv, made here from requirements.lock with nothing but Python and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+# The patterns are written so that this line does not match itself.
+FOREIGN := pyp[i]\.org|pythonhoste[d]|npmj[s]\.(org|com)|deb\.debia[n]|(^|[^a-z0-9_.])/(wor[k]|roo[t]|hom[e])/
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench lock clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## Run service, dashboard and a simulated shop until Ctrl-C
+	@$(BIN)/rialto demo $(ARGS)
+
+test: $(READY) ## Run every test (ARGS="-m 'not slow'" for the quick ones)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check format, rules, types, imports, and that nothing names this machine
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@if git grep -nIE '$(FOREIGN)'; then echo 'error: a registry host or a path of one machine stands above' >&2; exit 1; fi
+
+bench: $(READY) ## Measure the running service and write benchmarks/README.md (under 2 minutes)
+	@$(BIN)/python -m benchmarks
+
+lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+		--quiet --output-file requirements.lock pyproject.toml
+
+clean: ## Remove .venv, caches and build output
+	rm -rf .venv build dist *.egg-info .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo 'error: Rialto runs on Python 3.11, 3.12 or 3.13; choose one: make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'installing into .venv, a minute or two the first time' >&2
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(READY)
