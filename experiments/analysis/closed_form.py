@@ -5,7 +5,7 @@ from experiments.analysis.comparison import Pair, prob_beats
 from experiments.analysis.estimates import Estimate
 from experiments.analysis.reading import Reading, Reason, is_adaptive, read_metric
 from experiments.analysis.report import CI_PROB, Figures, Interval, MetricReport
-from experiments.analysis.sums import gather
+from experiments.analysis.strata import tabulate
 from experiments.model import Experiment
 from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.posteriors.protocol import Posterior
@@ -20,11 +20,14 @@ def metric_reports(
     definition = reading.definition
     naive = winsorised = None
     if is_adaptive(experiment):
-        naive = read_metric(experiment, cohort, definition, by_epoch=False, seed=seed)
+        naive = read_metric(experiment, cohort, definition, by_epoch=False, seed=seed, table=reading.table)
     capped = definition.winsorised
     # Capped totals equal the raw ones while there is no cap: then there is nothing to add.
-    if capped is not definition and gather(cohort.cells, capped) != reading.table.sums:
-        winsorised = read_metric(experiment, cohort, capped, by_epoch=is_adaptive(experiment), seed=seed)
+    table = tabulate(cohort.cells, capped) if capped is not definition else reading.table
+    if table.sums != reading.table.sums:
+        winsorised = read_metric(
+            experiment, cohort, capped, by_epoch=is_adaptive(experiment), seed=seed, table=table
+        )
     reports: dict[str, MetricReport] = {}
     for variant in experiment.variants:
         key = variant.key

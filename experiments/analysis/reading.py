@@ -62,13 +62,15 @@ def read_metric(
     *,
     by_epoch: bool,
     seed: int,
+    table: Table | None = None,
 ) -> Reading:
     """Read one metric from the cohort that counts for it.
 
     `by_epoch` stratifies by epoch besides candidate set; `seed` drives the joint draws that are needed
-    only when treatments were candidates in different sets.
+    only when treatments were candidates in different sets; `table` is the metric's, when already summed.
     """
-    table = tabulate(cohort.cells, definition)
+    if table is None:
+        table = tabulate(cohort.cells, definition)
     control = experiment.control.key
     missing = {v.key: _missing(experiment, cohort, definition, v.key) for v in experiment.variants}
     own: dict[str, Estimate | Reason] = {}
@@ -85,7 +87,9 @@ def read_metric(
 
 def _own(table: Table, variant: str, *, by_epoch: bool) -> Estimate | None:
     if by_epoch:
-        return stratified(table.definition, parts_of(table, variant, epoch_strata(table, (variant,))))
+        return stratified(
+            table.definition, parts_of(table, variant, epoch_strata(table, (variant,)), with_prior=False)
+        )
     return unstratified(table.definition, [plain_part(table, variant)])
 
 
@@ -96,7 +100,9 @@ def _pair(table: Table, variant: str, control: str, *, by_epoch: bool) -> Pair |
         has_units = all(table.size(arm, table.all_units) > 0 for arm in arms)
         return Reason.NOT_COMPARABLE if has_units else Reason.INSUFFICIENT_DATA
     estimate = stratified if by_epoch else unstratified
-    pair = pair_of(*(estimate(table.definition, parts_of(table, arm, strata)) for arm in arms))
+    pair = pair_of(
+        *(estimate(table.definition, parts_of(table, arm, strata, with_prior=not by_epoch)) for arm in arms)
+    )
     return pair or Reason.INSUFFICIENT_DATA
 
 

@@ -8,6 +8,8 @@ pooling an arm's own units, mistakes a difference between the strata for an effe
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from experiments.analysis.estimates import Part, Pool, SetEpoch
 from experiments.analysis.metrics import MetricDefinition
@@ -38,6 +40,8 @@ class Table:
     sums: Mapping[Atom, PairSums]
     candidates: Mapping[int, frozenset[str]]
     all_units: Mapping[SetEpoch, float]
+    places: Mapping[int, tuple[SetEpoch, ...]]  # of each set, in order of epoch
+    variants: frozenset[str]
 
     def of(self, variant: str, places: Iterable[SetEpoch]) -> PairSums:
         """The variant's sums over some places."""
@@ -46,7 +50,13 @@ class Table:
 
     def size(self, variant: str, places: Iterable[SetEpoch]) -> float:
         """How many units inform the metric there: those in the denominator of a proportion."""
-        sums = self.of(variant, places)
+        return sum(self.size_at(variant, place) for place in places)
+
+    def size_at(self, variant: str, place: SetEpoch) -> float:
+        """The size at one place."""
+        sums = self.sums.get((variant, *place))
+        if sums is None:
+            return 0.0
         return sums.denominator if self.definition.kind is MetricKind.PROPORTION else sums.units
 
 
@@ -60,7 +70,11 @@ def tabulate(
         place = candidate_set, epoch
         all_units[place] = all_units.get(place, 0.0) + pair.units
     candidates = {cell.key.candidate_set: cell.candidates for cell in cells}
-    return Table(definition, sums, candidates, all_units)
+    places: dict[int, tuple[SetEpoch, ...]] = {
+        candidate_set: tuple(group) for candidate_set, group in groupby(sorted(all_units), key=itemgetter(0))
+    }
+    variants = frozenset(variant for variant, _, _ in sums)
+    return Table(definition, sums, candidates, all_units, places, variants)
 
 
 def set_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
@@ -68,7 +82,7 @@ def set_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
 
     Where no set has that many, the one with most units that has any of each.
     """
-    return _weighed(table, arms, [_places_of(table, candidates) for candidates in _common_sets(table, arms)])
+    return _weighed(table, arms, [table.places[candidate_set] for candidate_set in _common_sets(table, arms)])
 
 
 def epoch_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
@@ -78,10 +92,10 @@ def epoch_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
         runs: list[tuple[SetEpoch, ...]] = []
         pending: tuple[SetEpoch, ...] = ()
         counts = dict.fromkeys(arms, 0.0)
-        for place in _places_of(table, candidate_set):
+        for place in table.places[candidate_set]:
             pending += (place,)
             for arm in arms:
-                counts[arm] += table.size(arm, (place,))
+                counts[arm] += table.size_at(arm, place)
             if min(counts.values()) >= MIN_UNITS:
                 runs.append(pending)
                 pending, counts = (), dict.fromkeys(arms, 0.0)
@@ -93,13 +107,14 @@ def epoch_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
     return _weighed(table, arms, groups)
 
 
-def parts_of(table: Table, arm: str, strata: Sequence[Stratum]) -> list[Part]:
-    """The arm's sums in each stratum, with what the default prior needs."""
-    needs_pool = table.definition.kind is MetricKind.MEAN
+def parts_of(table: Table, arm: str, strata: Sequence[Stratum], *, with_prior: bool = True) -> list[Part]:
+    """The arm's sums in each stratum, with what the default prior of a mean needs."""
+    needs_pool = with_prior and table.definition.kind is MetricKind.MEAN
     everywhere = _pool(table, tuple(table.all_units)) if needs_pool else None
     parts: list[Part] = []
     for stratum in strata:
-        places = {place: table.of(arm, (place,)).units for place in stratum.places}
+        found = {place: table.sums.get((arm, *place)) for place in stratum.places}
+        places = {place: sums.units for place, sums in found.items() if sums is not None and sums.n}
         pool = everywhere
         if everywhere is not None and len(strata) > 1:
             local = _pool(table, stratum.places)
@@ -119,10 +134,6 @@ def _common_sets(table: Table, arms: Sequence[str]) -> list[int]:
     return sorted(s for s, candidates in table.candidates.items() if candidates.issuperset(arms))
 
 
-def _places_of(table: Table, candidate_set: int) -> tuple[SetEpoch, ...]:
-    return tuple(sorted(place for place in table.all_units if place[0] == candidate_set))
-
-
 def _weighed(table: Table, arms: Sequence[str], groups: Sequence[tuple[SetEpoch, ...]]) -> list[Stratum]:
     sizes = [(min(table.size(arm, places) for arm in arms), places) for places in groups]
     chosen = [places for size, places in sizes if size >= MIN_UNITS]
@@ -139,11 +150,8 @@ def _units(table: Table, places: Iterable[SetEpoch]) -> float:
 
 def _pool(table: Table, places: Sequence[SetEpoch]) -> Pool:
     """Pooled mean, and variance within variants, over all variants at the places."""
-    wanted = set(places)
-    by_variant: dict[str, PairSums] = {}
-    for (variant, candidate_set, epoch), sums in table.sums.items():
-        if (candidate_set, epoch) in wanted and sums.n:
-            by_variant[variant] = by_variant.get(variant, PairSums()) + sums
+    found = {variant: table.of(variant, places) for variant in table.variants}
+    by_variant = {variant: sums for variant, sums in found.items() if sums.n}
     total = total_sums(by_variant.values())
     if not total.n:
         return Pool(0.0, 0.0)

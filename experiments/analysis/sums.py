@@ -30,17 +30,6 @@ class PairSums:
     yy: int = 0
     scale: float = 1.0
 
-    def __add__(self, other: "PairSums") -> "PairSums":
-        return PairSums(
-            self.n + other.n,
-            self.x + other.x,
-            self.y + other.y,
-            self.xx + other.xx,
-            self.xy + other.xy,
-            self.yy + other.yy,
-            other.scale,
-        )
-
     @property
     def units(self) -> float:
         """Number of units, discounted where weights are."""
@@ -128,10 +117,11 @@ def atom_of(key: CellKey) -> Atom:
 
 def total_sums(parts: Iterable[PairSums]) -> PairSums:
     """The sum of any number of sums."""
-    total = PairSums()
-    for part in parts:
-        total = total + part
-    return total
+    chosen = list(parts)
+    if len(chosen) <= 1:
+        return chosen[0] if chosen else PairSums()
+    rows = ((part.n, part.x, part.y, part.xx, part.xy, part.yy) for part in chosen)
+    return PairSums(*(sum(column) for column in zip(*rows, strict=True)), scale=chosen[0].scale)
 
 
 def _compile(definition: MetricDefinition) -> Callable[[Moments], Sequence[int]]:
