@@ -21,7 +21,7 @@ from sim.shop.api import ServiceRefused
 from sim.shop.truth import truth
 
 LIVE_STEP, LIVE_PER_DAY, LIVE_DAY_S = timedelta(hours=1), 1200.0, 5.0
-ONCE_STEP, ONCE_PER_DAY, ONCE_DAYS = timedelta(hours=6), 800.0, 24
+ONCE_STEP, ONCE_PER_DAY, ONCE_DAYS = timedelta(hours=6), 800.0, 20
 REPORT_WIDTH = 150
 
 
