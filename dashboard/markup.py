@@ -79,7 +79,7 @@ def cards(items: Sequence[str]) -> str:
 
 
 def interval_line(interval: Interval) -> str:
-    """A change and its interval on a line with zero in the middle; nothing when it is not known."""
+    """The lift of a metric that is good when high, on a line with control in the middle; or nothing."""
     if interval.value is None or interval.low is None or interval.high is None:
         return ""
     reach = 1.15 * max(abs(interval.low), abs(interval.high), abs(interval.value)) or 1.0
@@ -88,6 +88,8 @@ def interval_line(interval: Interval) -> str:
         '<div class="rl-line" aria-hidden="true"><div class="track"></div>'
         f'<div class="span" style="left:{low:.1f}%;width:{high - low:.1f}%"></div>'
         f'<div class="zero"></div><div class="dot" style="left:{dot:.1f}%"></div></div>'
+        '<div class="rl-ends" aria-hidden="true">'
+        "<span>worse</span><span>as control</span><span>better</span></div>"
     )
 
 

@@ -146,18 +146,21 @@ def guardrail_lift(guardrail: Json) -> Interval:
 def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[Json]:
     """Rows {at, variant, value, cause, version} of every version's `shares` or `prob_best`.
 
-    The set of variants that most units saw is followed through all versions; a version that does not have
-    it is a gap. The last value is repeated at `until` (now), so that the step in force is as long as it has
-    lasted. Of more versions than a screen has room for, evenly spaced ones are kept, and the last.
+    Each version's first set is the one that most units saw. A variant that drops out of it, killed or
+    retired, has share 0 from then on and no P(best). The last value is repeated at `until` (now), so that
+    the step in force is as long as it has lasted. Of more versions than a screen has room for, evenly
+    spaced ones are kept, and the last.
     """
-    versions = cast("list[Json]", policy.get("versions") or [])
-    wanted = _main_set(policy, versions)
     rows: list[Json] = []
-    for version in _thinned(versions):
-        for one_set in cast("list[Json]", version.get("sets") or []):
-            if frozenset(one_set.get("candidates") or ()) == wanted:
-                rows += _rows_at(version, str(version.get("published_at")), one_set.get(field))
-                break
+    seen: dict[str, float] = {}
+    for version in _thinned(cast("list[Json]", policy.get("versions") or [])):
+        sets = cast("list[Json]", version.get("sets") or [{}])
+        values = _object(sets[0].get(field))
+        found = {key: float(value) for key, value in values.items() if value is not None}
+        if field == "shares" and found:
+            found = dict.fromkeys(seen, 0.0) | found
+            seen |= found
+        rows += _rows_at(version, str(version.get("published_at")), found)
     if rows and until and datetime.fromisoformat(until) > datetime.fromisoformat(rows[-1]["at"]):
         last = rows[-1]["at"]
         rows += [{**row, "at": until} for row in rows if row["at"] == last]
@@ -173,12 +176,6 @@ def day_rows(report: Json) -> list[Json]:
     ]
 
 
-def _main_set(policy: Json, versions: list[Json]) -> frozenset[str]:
-    latest = [policy, *reversed(versions)]
-    sets = next((found["sets"] for found in latest if found.get("sets")), [{}])
-    return frozenset(sets[0].get("candidates") or ())
-
-
 def _thinned(versions: list[Json]) -> list[Json]:
     stride = max(1, math.ceil(len(versions) / _VERSIONS_DRAWN))
     return [
@@ -186,17 +183,12 @@ def _thinned(versions: list[Json]) -> list[Json]:
     ]
 
 
-def _rows_at(version: Json, at: str, values: object) -> list[Json]:
+def _rows_at(version: Json, at: str, values: dict[str, float]) -> list[Json]:
+    cause = words.spoken(str(version.get("cause") or ""))
+    number = version.get("policy_version")
     return [
-        {
-            "at": at,
-            "variant": key,
-            "value": float(value),
-            "cause": words.spoken(str(version.get("cause") or "")),
-            "version": version.get("policy_version"),
-        }
-        for key, value in _object(values).items()
-        if value is not None
+        {"at": at, "variant": key, "value": value, "cause": cause, "version": number}
+        for key, value in values.items()
     ]
 
 

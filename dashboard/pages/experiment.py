@@ -18,6 +18,7 @@ REFRESH_SECONDS = 5
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _STATE_ORDER = ("running", "paused", "stopped", "draft", "archived")
+_COLUMNS = (3, 3, 2, 2)  # the same for title and filters, so that the switches stand in line
 _ALL = "All visitors"
 _LEADING = ""
 _MATURED_HELP = (
@@ -29,9 +30,9 @@ _MATURED_HELP = (
 def render() -> None:
     """Draw the page, and again every few seconds unless that is switched off."""
     st.html(markup.STYLESHEET)
-    left, right = st.columns([8, 2], vertical_alignment="center")
-    left.html(markup.page_title("Rialto", "Which offer earns money, and is it safe to go on?"))
-    live = right.toggle(f"Refresh every {REFRESH_SECONDS} s", value=True, key="live")
+    columns = st.columns(_COLUMNS, vertical_alignment="center")
+    columns[0].html(markup.page_title("Rialto", "Which offer earns money, and is it safe?"))
+    live = columns[-1].toggle(f"Refresh every {REFRESH_SECONDS} s", value=True, key="live")
     st.fragment(_page, run_every=REFRESH_SECONDS if live else None)()
 
 
@@ -53,7 +54,7 @@ def _choose(client: Client) -> None:
         sections.notice(notices.no_experiments())
         return
     names = {str(item["key"]): _name(item) for item in experiments}
-    columns = st.columns([3, 3, 2, 2], vertical_alignment="bottom")
+    columns = st.columns(_COLUMNS, vertical_alignment="bottom")
     chosen = _chosen_experiment(columns[0], names)
     experiment = next((item for item in experiments if item["key"] == chosen), experiments[0])
     key, document = str(experiment["key"]), cast("Json", experiment.get("document") or {})
@@ -86,8 +87,8 @@ def _results(experiment: Json, report: Json, policy: Json, variant: str | None) 
     if variant is not None:
         sections.headlines(document, report, variant)
         sections.guardrails(document, report, variant)
-    sections.table(experiment, report, variant)
     sections.over_time(report, policy)
+    sections.table(experiment, report, variant)
     sections.days_and_checks(report)
     sections.every_metric(document, report)
 

@@ -61,7 +61,8 @@ def _still(page: Page) -> dict[str, object]:
     for _ in range(40):
         page.wait_for_timeout(500)
         now = _facts(page)
-        same = same + 1 if now["shape"] == before["shape"] and now["drawn"] == now["charts"] else 0
+        settled = now["idle"] and now["drawn"] == now["charts"] and now["shape"] == before["shape"]
+        same = same + 1 if settled else 0
         before = now
         if same == _STILL:
             break
@@ -78,6 +79,7 @@ def _facts(page: Page) -> dict[str, object]:
                 text: document.body.innerText,
                 charts: charts,
                 drawn: count('[data-testid="stVegaLiteChart"]:has(canvas, svg)'),
+                idle: count('[data-test-script-state="notRunning"]') > 0,
                 height: main.scrollHeight,
                 shape: [charts, main.scrollHeight, count('*')].join(),
                 overflow: main.scrollWidth - main.clientWidth,

@@ -83,11 +83,25 @@ def test_versions_without_p_best_leave_a_gap_not_a_zero() -> None:
     assert min(row["value"] for row in rows) > 0
 
 
-def test_the_set_that_most_units_saw_is_followed_whatever_its_place() -> None:
+def test_a_variant_that_is_killed_keeps_its_history_and_has_share_0_and_no_p_best_after() -> None:
     policy = fake_service.policy()
-    for version in policy["versions"][:10]:
-        version["sets"].insert(0, {"candidates": ["none", "socks"], "shares": {"none": 0.5, "socks": 0.5}})
-    assert len(reading.share_rows(policy, None)) == 240
+    for version in policy["versions"][40:]:
+        chosen = version["sets"][0]
+        version["sets"] = [
+            {
+                **chosen,
+                "candidates": ["none", "socks", "insoles"],
+                "shares": {key: share for key, share in chosen["shares"].items() if key != "race-pack"},
+                "prob_best": {key: prob for key, prob in chosen["prob_best"].items() if key != "race-pack"},
+            },
+            chosen,
+        ]
+    shares = [row["value"] for row in reading.share_rows(policy, None) if row["variant"] == "race-pack"]
+    assert len(shares) == 60
+    assert min(shares[:40]) > 0
+    assert shares[40:] == [0.0] * 20
+    best = [row for row in reading.share_rows(policy, None, "prob_best") if row["variant"] == "race-pack"]
+    assert len(best) == 34
 
 
 def test_series_differ_by_more_than_colour_and_keep_their_colour() -> None:
