@@ -1,0 +1,1 @@
+"""Posteriors to shares: the policies, the race that serves them, and what the guardrails allow."""

@@ -10,10 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from experiments.allocation.published import PolicyVersion
-from experiments.analysis.cohorts import Cohorts
-from experiments.analysis.guardrails import KILL_UNITS, GuardrailState, guardrail_report
-from experiments.analysis.metrics import metric_definitions
-from experiments.analysis.reading import is_adaptive, read_metric
+from experiments.analysis.guardrails import KILL_UNITS, GuardrailState
+from experiments.analysis.read_out import watch_guardrails
 from experiments.analysis.report import GuardrailReport
 from experiments.model import Experiment
 from experiments.statistics import Cell
@@ -44,7 +42,15 @@ def guard(
     resumed by a person: its kill needs 1,000 more units than it had then.
     """
     known = {(entry["metric"], entry["variant"]): entry for entry in before}
-    reports = _reports(experiment, cells, active, known, last, time_zone, now)
+    reports = watch_guardrails(
+        experiment,
+        cells,
+        time_zone=time_zone,
+        now=now,
+        previous={place: _previous(entry, active) for place, entry in known.items()},
+        at_floor=[key for key in active if _is_at_floor(experiment, last, key)],
+        seed=last.number,
+    )
     entries = [_entry(report, known.get((report.metric, report.variant)), active) for report in reports]
     throttled = {e["variant"] for e in entries if e["state"] == GuardrailState.THROTTLE} & active
     killed = {e["variant"] for e in entries if e["state"] == GuardrailState.KILL} & active
@@ -52,44 +58,11 @@ def guard(
     return Guarded(entries, capped, frozenset(killed))
 
 
-def _reports(
-    experiment: Experiment,
-    cells: Sequence[Cell],
-    active: frozenset[str],
-    known: Mapping[tuple[str, str], Mapping[str, Any]],
-    last: PolicyVersion,
-    time_zone: str,
-    now: datetime,
-) -> list[GuardrailReport]:
-    adaptive = is_adaptive(experiment)
-    cohorts = Cohorts(cells, only_matured=adaptive, time_zone=time_zone, now=now)
-    definitions = metric_definitions(experiment)
-    reports: list[GuardrailReport] = []
-    for guardrail in experiment.guardrails:
-        definition = definitions[guardrail.metric]
-        cohort = cohorts.of(definition.horizon)
-        reading = read_metric(experiment, cohort, definition, by_epoch=adaptive, seed=last.number)
-        for variant in experiment.variants:
-            if variant.is_control:
-                continue
-            entry = known.get((guardrail.metric, variant.key))
-            report = guardrail_report(
-                guardrail,
-                reading,
-                variant.key,
-                cohorts.closed(definition.horizon),
-                previous=_previous(entry, variant.key in active),
-                is_at_floor=_is_at_floor(experiment, last, variant.key),
-            )
-            reports.append(report)
-    return reports
-
-
-def _previous(entry: Mapping[str, Any] | None, is_active: bool) -> GuardrailState:
-    if entry is None:
-        return GuardrailState.UNKNOWN
+def _previous(entry: Mapping[str, Any], active: frozenset[str]) -> GuardrailState:
+    """The state on record; a killed variant that is active again was resumed by a person."""
     state = GuardrailState(entry["state"])
-    return GuardrailState.THROTTLE if state is GuardrailState.KILL and is_active else state
+    is_resumed = state is GuardrailState.KILL and entry["variant"] in active
+    return GuardrailState.THROTTLE if is_resumed else state
 
 
 def _entry(

@@ -1,1 +1,1 @@
-"""The read-out: posteriors, lifts, guardrails, checks and verdict from the cells of an experiment."""
+"""The read-out: metrics, comparisons, guardrails, checks and the verdict, from the cells alone."""
