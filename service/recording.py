@@ -204,10 +204,9 @@ def _remember(connection: Connection, store: StoreState, known: _Known, event: A
         name = _customer(event)
         known.units |= get_or_create_units(connection, store, [name, struct.anonymous_id])
         customer, anonymous = known.units[name], known.units[struct.anonymous_id]
-        if customer != anonymous:
-            for unit_no in (customer, anonymous):
-                if unit_no not in known.persons:
-                    known.persons[unit_no] = known.new_persons[unit_no] = customer
+        for unit_no in (customer, anonymous):
+            if unit_no not in known.persons:
+                known.persons[unit_no] = known.new_persons[unit_no] = customer
 
 
 def _append(connection: Connection, store: StoreState, known: _Known, events: Sequence[Arrived]) -> None:

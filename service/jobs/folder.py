@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from experiments.facts import CartFact
 from experiments.fold import cart_deadlines
-from service.catalogue import StoreState, load_store
+from experiments.model import UnitKind
+from service.catalogue import LiveExperiment, StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
 from service.ledger import balances, folds, schema
 from service.ledger.balances import fold_orders
-from service.ledger.facts import CARTS, UnitRows, facts_for, read_units
+from service.ledger.facts import (
+    CARTS,
+    UnitRows,
+    belongs,
+    cart_fact,
+    cluster_facts,
+    clusters_of,
+    read_units,
+)
 from service.ledger.folds import fold_slice
 from service.ledger.statements import upsert
 from service.recording import mark_dirty
@@ -21,7 +32,7 @@ from service.recording import mark_dirty
 
 async def fold_pending(service: Service, store_no: int) -> None:
     """Fold everything recorded before this call. Callers may run at once."""
-    while await service.writer.submit(lambda c: _fold_some(c, service, store_no)):
+    while await service.writer.submit(lambda c: _fold_some(c, service, store_no), background=True):
         pass
 
 
@@ -44,6 +55,17 @@ def _has_work(connection: Connection, store_no: int) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Abandoned:
+    """A cart given up, as the units of one kind see it."""
+
+    event_id: str
+    at_us: int
+    cart: CartFact
+    reached: Mapping[int, int]  # kinds by unit_no
+    decision: tuple[int, int, int] | None  # of a request: experiment_no, unit_no, period
+
+
 def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
     """Append an abandonment for every cart whose time is up without an order; how many."""
     timer = schema.cart_timer.c
@@ -56,62 +78,80 @@ def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
     rows = read_units(connection, store, unit_nos)
     appended = 0
     for group in rows.groups:
-        for cart_id, due_us in _deadlines(store, rows, group).items():
-            if due_us <= now_us:
-                _append_abandonment(connection, store, rows, group, cart_id, due_us, now_us)
+        abandoned = {found.event_id: found for found in _abandoned(store, rows, group)}
+        for found in abandoned.values():
+            if found.at_us <= now_us:
+                _append(connection, store, found, now_us)
                 appended += 1
         mark_dirty(connection, store.store_no, group, ())
     return appended
 
 
-def _deadlines(store: StoreState, rows: UnitRows, group: Sequence[int]) -> dict[str, int]:
-    """Open carts and when they are given up, as the experiments the group is in see them."""
+def _abandoned(store: StoreState, rows: UnitRows, group: Sequence[int]) -> Iterator[_Abandoned]:
+    """Open carts, and when they are given up.
+
+    A cart is one thing for a visitor, another for a session of the same id: each view has an abandonment
+    of its own, which reaches what the view sees and nothing else.
+    """
     entered = {row.experiment_no for unit_no in group for row in rows.assignments.get(unit_no, [])}
-    deadlines: dict[str, int] = {}
     for live in (live for live in store.experiments.values() if live.experiment_no in entered):
-        for facts in facts_for(rows, live, group):
-            deadlines |= cart_deadlines(facts.carts, facts.orders)
-    return deadlines
+        mask, clusters = clusters_of(rows, live, group)
+        for cluster in clusters:
+            facts = cluster_facts(rows, live, cluster, mask)
+            if facts.enrolments:
+                for cart_id, due_us in cart_deadlines(facts.carts, facts.orders).items():
+                    yield _view(rows, live, cluster, mask, cart_id, due_us)
 
 
-def _append_abandonment(
-    connection: Connection,
-    store: StoreState,
-    rows: UnitRows,
-    group: Sequence[int],
-    cart_id: str,
-    due_us: int,
-    now_us: int,
-) -> None:
-    """The abandonment reaches whom the cart reached."""
+def _view(
+    rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int, cart_id: str, due_us: int
+) -> _Abandoned:
     reached: dict[int, int] = {}
-    window_us = 0
-    for unit_no in group:
+    seen: list[Any] = []
+    for unit_no in cluster:
         for event_no, kinds in rows.links.get(unit_no, []):
             event = rows.events[event_no]
-            if event.type in CARTS and event.body["cart_id"] == cart_id:
-                reached[unit_no] = reached.get(unit_no, 0) | kinds
-                window_us = event.body["abandon_after_us"]
+            is_it = event.type in CARTS and event.body["cart_id"] == cart_id
+            if is_it and kinds & mask and belongs(event, live):
+                reached[unit_no] = reached.get(unit_no, 0) | (kinds & mask)
+                seen.append(event)
+    is_request = live.experiment.unit is UnitKind.REQUEST
+    view = f"{mask}.{live.experiment_no}" if is_request else str(mask)
+    first = seen[0]
+    return _Abandoned(
+        event_id=f"{RESERVED_EVENT_ID}abandonment:{view}:{cluster[0]}:{cart_id}",
+        at_us=due_us,
+        cart=cart_fact(first),
+        reached=reached,
+        decision=(first.experiment_no, first.decision_unit_no, first.decision_period) if is_request else None,
+    )
+
+
+def _append(connection: Connection, store: StoreState, found: _Abandoned, now_us: int) -> None:
+    experiment_no, unit_no, period = found.decision or (None, None, None)
     values: dict[str, Any] = {
         "store_no": store.store_no,
-        "event_id": f"{RESERVED_EVENT_ID}abandonment:{group[0]}:{cart_id}",
+        "event_id": found.event_id,
         "type": "abandonment",
-        "occurred_at_us": due_us,
+        "occurred_at_us": found.at_us,
         "received_at_us": now_us,
         "is_clamped": False,
         "digest": bytes(16),
-        "body": {"cart_id": cart_id, "abandon_after_us": window_us},
+        "experiment_no": experiment_no,
+        "decision_unit_no": unit_no,
+        "decision_period": period,
+        "body": {"cart_id": found.cart.cart_id, "abandon_after_us": found.cart.abandon_after_us},
     }
     table = schema.event
     event_no = connection.execute(insert(table).values(values).returning(table.c.event_no)).scalar_one()
-    links = [{"unit_no": u, "event_no": event_no, "kinds": kinds} for u, kinds in reached.items()]
+    links = [{"unit_no": u, "event_no": event_no, "kinds": kinds} for u, kinds in found.reached.items()]
     connection.execute(insert(schema.event_unit), links)
 
 
 async def abandon_pending(service: Service, store_no: int) -> int:
     """Append the abandonments due now; how many."""
     due = 0
-    while found := await service.writer.submit(lambda c: _abandon_some(c, service, store_no)):
+    while found := await service.writer.submit(lambda c: _abandon_some(c, service, store_no), background=True):
         due += found
         await fold_pending(service, store_no)
     return due

@@ -24,7 +24,7 @@ from experiments.model import UnitKind
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
 from service.ledger.statements import chunks
-from service.ledger.units import KIND_BITS, PERSON_KINDS, groups_of
+from service.ledger.units import KIND_BITS, PERSON_KINDS, groups_of, persons_of
 
 ORDER_CHANGES = ("refund", "cancel", "order_adjusted")
 CARTS = ("cart", "checkout_started", "abandonment")
@@ -36,6 +36,7 @@ class UnitRows:
     """Rows of a slice of units, read in bulk."""
 
     groups: list[tuple[int, ...]]  # units that are one, each once
+    linked: set[int] = field(default_factory=set)  # units that are a person's, by `identify`
     assignments: dict[int, list[Any]] = field(default_factory=dict)  # by unit_no
     links: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # unit_no -> (event_no, kinds)
     events: dict[int, Any] = field(default_factory=dict)  # by event_no
@@ -45,8 +46,8 @@ class UnitRows:
 def read_units(connection: Connection, store: StoreState, unit_nos: Iterable[int]) -> UnitRows:
     """Everything recorded of these units and of those that are one with them."""
     groups = {tuple(sorted(group)) for group in groups_of(connection, unit_nos).values()}
-    rows = UnitRows(groups=sorted(groups))
     members = {member for group in groups for member in group}
+    rows = UnitRows(groups=sorted(groups), linked=set(persons_of(connection, members)))
     for part in chunks(members):
         found = connection.execute(select(schema.assignment).where(schema.assignment.c.unit_no.in_(part)))
         for row in found:
@@ -99,19 +100,23 @@ def read_order_rows(
 
 def facts_for(rows: UnitRows, live: LiveExperiment, group: Sequence[int]) -> list[UnitFacts]:
     """The facts of a group in one experiment: of the person as one, or of each unit by itself."""
-    kind = live.experiment.unit
-    bit = KIND_BITS[kind]
-    if bit & PERSON_KINDS:
-        mask = PERSON_KINDS if len(group) > 1 else bit
-        clusters: list[Sequence[int]] = [group]
-    else:
-        mask = bit
-        clusters = [(unit_no,) for unit_no in group]
-    facts = [_facts(rows, live, cluster, mask) for cluster in clusters]
+    mask, clusters = clusters_of(rows, live, group)
+    facts = [cluster_facts(rows, live, cluster, mask) for cluster in clusters]
     return [fact for fact in facts if fact.enrolments]
 
 
-def _facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int) -> UnitFacts:
+def clusters_of(
+    rows: UnitRows, live: LiveExperiment, group: Sequence[int]
+) -> tuple[int, list[Sequence[int]]]:
+    """What counts as one unit in the experiment, and the kinds (bits) in which events reach it."""
+    bit = KIND_BITS[live.experiment.unit]
+    if bit & PERSON_KINDS:
+        return PERSON_KINDS if group[0] in rows.linked else bit, [group]
+    return bit, [(unit_no,) for unit_no in group]
+
+
+def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int) -> UnitFacts:
+    """The facts of one unit of the experiment; none while it is not enrolled."""
     enrolments = [
         Enrolment(
             row.unit_no,
@@ -131,7 +136,8 @@ def _facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: i
     reached = {
         event_no for unit_no in cluster for event_no, kinds in rows.links.get(unit_no, []) if kinds & mask
     }
-    events = [rows.events[event_no] for event_no in sorted(reached)]
+    found = [rows.events[event_no] for event_no in sorted(reached)]
+    events = [row for row in found if belongs(row, live)]
     return UnitFacts(
         enrolments=tuple(enrolments),
         slots=tuple(_slot(row) for row in events if _is_slot_of(row, live)),
@@ -143,7 +149,7 @@ def _facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: i
         customs=tuple(
             CustomFact(row.body["name"], row.occurred_at_us, row.body["value_fixed"])
             for row in events
-            if row.type == "custom" and _belongs(row, live)
+            if row.type == "custom"
         ),
     )
 
@@ -152,7 +158,7 @@ def _is_slot_of(row: Any, live: LiveExperiment) -> bool:
     return row.type in SLOTS and row.experiment_no == live.experiment_no
 
 
-def _belongs(row: Any, live: LiveExperiment) -> bool:
+def belongs(row: Any, live: LiveExperiment) -> bool:
     """A request is credited by its own decision alone; other kinds by whatever reaches them."""
     return live.experiment.unit is not UnitKind.REQUEST or row.experiment_no == live.experiment_no
 
