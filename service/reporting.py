@@ -37,9 +37,10 @@ def report(
         (entry["metric"], entry["variant"]): GuardrailState(entry["state"])
         for entry in (body or {}).get("guardrails", [])
     }
+    cells = read_cells(connection, live, from_epoch=None if from_day is None else 0)
     found = read_out(
         live.experiment,
-        read_cells(connection, live, from_epoch=None if from_day is None else 0),
+        cells,
         time_zone=live.time_zone,
         now=to_datetime(now_us),
         matured=matured,
@@ -56,6 +57,7 @@ def report(
     document["folded_through"] = _folded_through(connection, live)
     document["policy_version"] = None if live.policy is None else live.policy.number
     document["state"] = live.state.value
+    document["segments"] = sorted({cell.key.segment for cell in cells} - {""})
     return document
 
 

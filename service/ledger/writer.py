@@ -52,6 +52,8 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queue: deque[Job] = deque()
+        self._background: deque[Job] = deque()
+        self._is_background_turn = False
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
@@ -70,27 +72,24 @@ class Writer:
     @property
     def waiting(self) -> int:
         """Jobs queued."""
-        return len(self._queue)
+        return len(self._queue) + len(self._background)
 
-    def enqueue(self, run: Callable[[Connection], Any]) -> Job:
+    def enqueue(self, run: Callable[[Connection], Any], *, background: bool = False) -> Job:
         """Queue a job. Raises `Overloaded` when too many wait already."""
         job = Job(run)
         with self._wake:
             if self._stopping:
                 raise WriterStopped("the service is shutting down")
-            if len(self._queue) >= QUEUE_MAX:
+            queue = self._background if background else self._queue
+            if len(queue) >= QUEUE_MAX:
                 raise Overloaded("too many writes are waiting")
-            self._queue.append(job)
+            queue.append(job)
             self._wake.notify()
         return job
 
-    async def submit(self, run: Callable[[Connection], Result]) -> Result:
+    async def submit(self, run: Callable[[Connection], Result], *, background: bool = False) -> Result:
         """Queue a job and wait until it is committed; its exception is raised here."""
-        return await asyncio.wrap_future(self.enqueue(run).done)
-
-    def submit_and_wait(self, run: Callable[[Connection], Result]) -> Result:
-        """The same for threads."""
-        return self.enqueue(run).done.result()
+        return await asyncio.wrap_future(self.enqueue(run, background=background).done)
 
     def _work(self) -> None:
         connection = self._database.writing()
@@ -102,11 +101,15 @@ class Writer:
 
     def _next_batch(self) -> list[Job] | None:
         with self._wake:
-            while not self._queue:
+            while not self._queue and not self._background:
                 if self._stopping:
                     return None
                 self._wake.wait()
-            taken = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+            if self._background and (self._is_background_turn or not self._queue):
+                taken = [self._background.popleft()]
+            else:
+                taken = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+            self._is_background_turn = not self._is_background_turn
         return [job for job in taken if job.done.set_running_or_notify_cancel()]
 
     def _commit(self, connection: Connection, batch: list[Job]) -> None:
