@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
+import sys
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from sqlalchemy import select
@@ -36,11 +40,18 @@ def serve(settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
     )
+    # Uvicorn raises the signal that stopped it once more when all is done: that end is in order too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit_in_order)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()
         database.close()
+
+
+def _exit_in_order(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _require_simulated_store(database: Database) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from litestar.testing import TestClient
 
 from service.app import create_app
+from service.entry import main
 from service.keys import Scope
 from service.ledger.database import Database
 from service.settings import ClockKind, Settings
@@ -193,6 +195,15 @@ def rialto(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProces
     )
 
 
+def rialto_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which starts no interpreter (not for `serve`, which takes signals)."""
+    unset = {name: None for name in os.environ if name.startswith("RIALTO_")}
+    done = CliRunner().invoke(main, arguments, env=unset)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RIALTO_")}
 
@@ -218,17 +229,18 @@ def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
             keys = json.loads(made.stdout)
         port = free_port()
         log = tmp_path / f"serve{len(started)}.log"
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "service.entry", "serve"),
-                *("--database", database_url, "--port", str(port), *serve),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=log.open("w"),
-            text=True,
-            cwd=ROOT,
-            env=clean_environment(),
-        )
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "service.entry", "serve"),
+                    *("--database", database_url, "--port", str(port), *serve),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                text=True,
+                cwd=ROOT,
+                env=clean_environment(),
+            )
         running = ServiceProcess(process, f"http://127.0.0.1:{port}", database_url, keys, log)
         started.append(running)
         _wait_until_ready(running)
