@@ -1,0 +1,68 @@
+"""The description of the API says what the routes are, and can be read without a network."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from service.app import ROUTES
+from tests.service.conftest import Shop, document
+
+
+def references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [r for member in value.values() for r in references(member)]
+    return [r for member in value for r in references(member)] if isinstance(value, list) else []
+
+
+def test_every_route_is_described_with_its_problems(shop: Shop) -> None:
+    spec = shop.client.get("/schema/openapi.json").json()
+    described = {(m.upper(), p) for p, methods in spec["paths"].items() for m in methods}
+    declared = {
+        (str(method), re.sub(r"{(\w+):\w+}", r"{\1}", path))
+        for handler in ROUTES
+        for path in handler.paths
+        for method in handler.http_methods
+    }
+    assert described == declared
+    for methods in spec["paths"].values():
+        for call in methods.values():
+            for status, response in call["responses"].items():
+                expected = "application/problem+json" if status >= "400" else None
+                assert expected is None or list(response["content"]) == [expected]
+    names = spec["components"]["schemas"].keys()
+    assert {r.rsplit("/", 1)[1] for r in references(spec)} <= names
+    for schema in spec["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_the_described_answer_is_the_one_given(shop: Shop) -> None:
+    spec = shop.client.get("/schema/openapi.json").json()
+    made = shop.post("/v1/experiments", document())
+    call = spec["paths"]["/v1/experiments"]["post"]
+    for part, value in (
+        (call["responses"]["201"], made.json()),
+        (call["requestBody"], document()),
+        (call["responses"]["409"], shop.post("/v1/experiments", document(name="other")).json()),
+    ):
+        (content,) = part["content"].values()
+        schema = {**content["schema"], "components": spec["components"]}
+        Draft202012Validator(schema).validate(value)
+    assert not Draft202012Validator(content["schema"] | {"components": spec["components"]}).is_valid({})
+
+
+def test_the_page_needs_nothing_from_elsewhere(shop: Shop) -> None:
+    page = shop.client.get("/schema").text
+    assert "/schema/openapi.json" in page
+    assert re.findall(r"https?://|//[a-z]+\.", page) == []
+
+
+def test_the_counts_name_routes_and_no_ids(shop: Shop) -> None:
+    shop.get("/v1/units/anna")
+    counts = shop.client.get("/metrics").text
+    assert 'rialto_requests_total{method="GET",route="/v1/units/{unit_id}",status="404"} 1' in counts
+    assert "anna" not in counts
+    assert re.search(r"^rialto_writer_queue \d+$", counts, re.MULTILINE)
