@@ -62,6 +62,8 @@ def read_units(connection: Connection, store: StoreState, unit_nos: Iterable[int
     for part in chunks(event_nos):
         found = connection.execute(select(schema.event).where(schema.event.c.event_no.in_(part)))
         rows.events.update({row.event_no: row for row in found})
+    for unit_no, links in rows.links.items():  # `verify` names a link whose event is gone
+        rows.links[unit_no] = [link for link in links if link[0] in rows.events]
     order_ids = {row.order_id for row in rows.events.values() if row.type == "order"}
     rows.orders = read_orders(connection, store.store_no, order_ids)
     return rows

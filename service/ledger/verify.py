@@ -61,7 +61,20 @@ def verify(database: Database, progress: Progress | None = None) -> VerifyReport
             _verify_totals(connection, store, report, progress)
             _verify_cells(connection, store, report)
             _verify_balances(connection, store, report, progress)
+        _verify_links(connection, report)
     return report
+
+
+def _verify_links(connection: Connection, report: VerifyReport) -> None:
+    """Every link leads to an event: a row that vanished is a difference even where no sum shows it."""
+    link, event = schema.event_unit.c, schema.event.c
+    statement = (
+        select(link.event_no, link.unit_no)
+        .join_from(schema.event_unit, schema.event, link.event_no == event.event_no, isouter=True)
+        .where(event.event_no.is_(None))
+    )
+    for event_no, unit_no in connection.execute(statement):
+        report.differ(f"event {event_no} of unit {unit_no} is gone")
 
 
 def _verify_totals(
