@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Litestar
@@ -70,15 +70,30 @@ class _Schemas:
     def __init__(self, endpoints: list[Endpoint]) -> None:
         types: list[Any] = [ProblemDocument]
         for endpoint in endpoints:
-            types += [
-                t for t in (endpoint.body, endpoint.answer) if t is not None and not isinstance(t, dict)
-            ]
+            types += [*_types_in(endpoint.body), *_types_in(endpoint.answer)]
         schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
         self.components = components
         self._by_type = dict(zip(map(repr, types), schemas, strict=True))
 
-    def of(self, kind: Any) -> dict[str, Any]:
-        return kind if isinstance(kind, dict) else self._by_type[repr(kind)]
+    def of(self, kind: Any) -> Any:
+        """The schema of a type; in a schema written by hand, of every type that stands in it."""
+        if isinstance(kind, dict):
+            members = cast(dict[str, Any], kind)
+            return {name: self.of(member) for name, member in members.items()}
+        if isinstance(kind, list):
+            return [self.of(member) for member in cast(list[Any], kind)]
+        return kind if _is_plain(kind) else self._by_type[repr(kind)]
+
+
+def _types_in(kind: Any) -> list[Any]:
+    if isinstance(kind, dict | list):
+        members = cast(dict[str, Any], kind).values() if isinstance(kind, dict) else cast(list[Any], kind)
+        return [found for member in members for found in _types_in(member)]
+    return [] if _is_plain(kind) else [kind]
+
+
+def _is_plain(kind: Any) -> bool:
+    return kind is None or isinstance(kind, str | int | float)
 
 
 def _operation(

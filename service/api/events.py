@@ -48,7 +48,7 @@ class EventsAnswer(msgspec.Struct, frozen=True):
     "/v1/events",
     scope=Scope.EVENTS,
     summary="Record one event, or a list of them",
-    body=AnyEvent | EventList,
+    body={"anyOf": [AnyEvent, EventList]},  # no union for msgspec: a list of events has no `type`
     answer=EventsAnswer,
     publishable=True,
     key_in_query=True,

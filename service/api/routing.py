@@ -26,7 +26,7 @@ class Endpoint:
 
     scope: Scope | None
     summary: str
-    body: Any = None  # a msgspec type, or a JSON Schema
+    body: Any = None  # a msgspec type, or a JSON Schema in which such types may stand
     answer: Any = None
     query: Any = None  # a msgspec Struct of the query parameters
     status: int = 200
