@@ -17,9 +17,7 @@ def allow(shop: Shop, *origins: str) -> None:
 
 
 def preflight(shop: Shop, path: str) -> dict[str, str]:
-    answer = shop.client.options(
-        path, headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
-    )
+    answer = shop.client.options(path, headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"})
     assert answer.status_code == 204
     return {k: v for k, v in answer.headers.items() if k.startswith("access-control")}
 
