@@ -95,7 +95,12 @@ def _run(commands: Sequence[Block], folder: Path) -> list[str]:
         "RIALTO_URL": f"http://127.0.0.1:{port}",
     }
     result = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+        ["bash", "-c", "\n".join(script)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert result.returncode == 0, f"{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return [part.strip() for part in re.split(r"^=== block \d+ ===$", result.stdout, flags=re.MULTILINE)[1:]]
