@@ -93,6 +93,8 @@ _CONSTRAINTS = (
     ("> ", "too_small"),
     ("<", "too_large"),
     ("out of range", "out_of_range"),
+    ("timezone component", "bad_time"),
+    ("Invalid value", "not_one_of"),
 )
 
 
