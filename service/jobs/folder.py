@@ -151,7 +151,9 @@ def _append(connection: Connection, store: StoreState, found: _Abandoned, now_us
 async def abandon_pending(service: Service, store_no: int) -> int:
     """Append the abandonments due now; how many."""
     due = 0
-    while found := await service.writer.submit(lambda c: _abandon_some(c, service, store_no), background=True):
+    while found := await service.writer.submit(
+        lambda c: _abandon_some(c, service, store_no), background=True
+    ):
         due += found
         await fold_pending(service, store_no)
     return due
