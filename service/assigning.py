@@ -121,7 +121,7 @@ def _read(connection: Connection, store: StoreState, asks: Sequence[Ask]) -> _Le
     experiment_nos: set[int] = set()
     for ask in asks:
         for live in ask.experiments:
-            experiment_nos.add(live.experiment_no)
+            experiment_nos.update(mate.experiment_no for mate in _layer_mates(store, live))
             if (raw_id := _raw_id(ask, live)) is not None:
                 raw_ids[raw_id] = None
     units = find_units(connection, store, raw_ids)
@@ -196,8 +196,7 @@ def _decide_in(
 
 def _serving_row(ledger: _Ledger, live: LiveExperiment, unit_no: int, at_us: int) -> Any | None:
     """The assignment that serves the unit now: the earliest of the person, in the open period."""
-    is_person = KIND_BITS[live.experiment.unit] & PERSON_KINDS
-    group = ledger.groups.get(unit_no, [unit_no]) if is_person else [unit_no]
+    group = _one_with(ledger, live, unit_no)
     rows = [row for member in group for row in ledger.rows.get((live.experiment_no, member), [])]
     if not rows:
         return None
@@ -259,15 +258,26 @@ def _in_layer(
     layer = live.experiment.layer
     if layer is None:
         return True
-    others = [
-        e
-        for e in store.experiments.values()
-        if e.experiment.layer == layer and e.state in (Lifecycle.RUNNING, Lifecycle.PAUSED)
-    ]
-    taken = [e.key for e in others if unit_no is not None and ledger.rows.get((e.experiment_no, unit_no))]
+    others = [e for e in _layer_mates(store, live) if e.state in (Lifecycle.RUNNING, Lifecycle.PAUSED)]
+    group = [] if unit_no is None else _one_with(ledger, live, unit_no)
+    taken = [e.key for e in others if any(ledger.rows.get((e.experiment_no, member)) for member in group)]
     if taken:
         return live.key in taken
     return race("layer:" + layer, unit, {e.key: 1 for e in others}).winner == live.key
+
+
+def _layer_mates(store: StoreState, live: LiveExperiment) -> list[LiveExperiment]:
+    """The experiment and those it shares no unit with, at whatever touchpoint."""
+    layer = live.experiment.layer
+    if layer is None:
+        return [live]
+    return [e for e in store.experiments.values() if e.experiment.layer == layer]
+
+
+def _one_with(ledger: _Ledger, live: LiveExperiment, unit_no: int) -> list[int]:
+    """The units that are one with this one in the experiment, itself included."""
+    is_person = KIND_BITS[live.experiment.unit] & PERSON_KINDS
+    return ledger.groups.get(unit_no, [unit_no]) if is_person else [unit_no]
 
 
 def _enrol(
