@@ -79,8 +79,8 @@ def test_the_whole_core_loads_numpy_and_scipy_at_most() -> None:
     files = sorted((ROOT / "experiments").rglob("*.py"))
     modules = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     others = {"sqlalchemy", "litestar", "msgspec", "httpx", "yaml", "click", "rich", "service", *HEAVY}
-    code = f"import sys, {', '.join(modules)}; print(sorted({others!r} & sys.modules.keys()), 'scipy' in sys.modules)"
-    result = _python("-c", code.replace(".__init__", ""))
+    loaded = f"print(sorted({others!r} & sys.modules.keys()), 'scipy' in sys.modules)"
+    result = _python("-c", f"import sys, {', '.join(modules)}; {loaded}".replace(".__init__", ""))
     assert result.stdout.strip() == "[] True", result.stdout + result.stderr
 
 
@@ -166,13 +166,13 @@ def test_every_store_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_call_is_documented_by_example() -> None:
-    calls = (DOCS / "api.md").read_text("utf-8")
+    shown = "\n".join(block.text for block in blocks(DOCS / "api.md") if block.language == "bash")
     for route in ROUTES:
         for path in route.paths:
-            pattern = re.sub(
-                r"\{[^}]+\}", "[^ /\"']+", re.escape(path).replace(r"\{", "{").replace(r"\}", "}")
-            )
-            assert re.search(pattern, calls), f"docs/api.md has no example of {path}"
+            pattern = r"[^ /?\"']+".join(map(re.escape, re.split(r"\{[^}]+\}", path)))
+            for method in sorted({str(m) for m in route.http_methods} - {"OPTIONS"}):
+                asked = f'call {method} "?' if path.startswith("/v1/") else "http://127.0.0.1:8000"
+                assert re.search(asked + pattern + r"[ ?\"\n]", shown), f"docs/api.md lacks {method} {path}"
 
 
 def test_every_metric_is_defined() -> None:
