@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.allocation.published import PolicyVersion
 from sqlalchemy import Connection, select
 
+from experiments.allocation.published import PolicyVersion
 from experiments.document import parse_document
 from experiments.eligibility import parse_conditions
 from experiments.model import Condition, Experiment, Lifecycle, VariantState
