@@ -22,9 +22,9 @@ ROWS = {
 INTRODUCTION = """# Benchmarks
 
 `make bench` writes this page. One process serves a fresh SQLite ledger (WAL, `synchronous=FULL`) and, beside
-it, a typed Litestar handler that does nothing (`/nothing`, an application of its own in the same process). A small
-asyncio client calls both from the same machine over kept-alive connections, 32 for single calls and 2 for
-lists, while the folder and the allocator do their work. Figures are medians of five rounds of one second;
+it, a typed Litestar handler that does nothing (`/nothing`, an application of its own in the same process). A
+small asyncio client calls both from the same machine over kept-alive connections, 32 for single calls and 2
+for lists, while the folder and the allocator do their work. Figures are medians of five rounds of one second;
 *spread* is the least and the most; a *ratio* is to doing nothing, item by request, in the same round. Ratios
 travel between machines, rates do not.
 """
