@@ -1,0 +1,105 @@
+"""Guardrail states across versions: throttled, killed, resumed by a person, killed on fresh evidence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.allocation.guarding import Guarded, guard
+from experiments.allocation.published import Cause, PolicyVersion, SetShares
+from experiments.model import Guardrail, PolicyKind, PolicySettings
+from experiments.statistics import Cell
+from tests.experiments.cells import cell_of, experiment_of
+
+BOTH = ("none", "socks")
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+WHOLE = 1 << 32
+SETTINGS = PolicySettings(kind=PolicyKind.THOMPSON, objective="conversion_rate", floor=0.02)
+EXPERIMENT = experiment_of(
+    "socks", settings=SETTINGS, guardrails=(Guardrail("conversion_rate", 0.01, 0.02, 0.04),)
+)
+
+
+def cells(n: int, control: float, treated: float) -> list[Cell]:
+    made: list[Cell] = []
+    for key, rate in (("none", control), ("socks", treated)):
+        bought = (np.arange(n) < round(n * rate)).astype(np.int64)
+        made.append(cell_of(key, n=n, candidates=BOTH, epoch=1, converted=bought, orders=bought))
+    return made
+
+
+def guarded(
+    given: list[Cell], before: Any = (), *, is_active: bool = True, share: float = 0.5, now: datetime = NOW
+) -> Guarded:
+    part = round(share * WHOLE)
+    last = PolicyVersion(
+        3, 1, 0, Cause.SHARES_MOVED, "none", {BOTH: SetShares({"none": WHOLE - part, "socks": part})}
+    )
+    active = frozenset(BOTH) if is_active else frozenset(("none",))
+    return guard(EXPERIMENT, given, active, before, last, time_zone="UTC", now=now)
+
+
+def state(found: Guarded) -> str:
+    (entry,) = found.entries
+    return str(entry["state"])
+
+
+def test_the_same_as_control_is_let_be_and_better_too() -> None:
+    for treated in (0.6, 0.7):
+        found = guarded(cells(20_000, 0.6, treated))
+        assert (found.capped, found.killed) == ({}, frozenset())
+        assert state(found) in ("ok", "unknown")
+
+
+def test_a_clear_breach_is_killed_only_with_a_thousand_units_in_both_arms() -> None:
+    assert guarded(cells(1000, 0.8, 0.5)).killed == {"socks"}
+    early = guarded(cells(999, 0.8, 0.5))
+    assert (early.killed, early.capped, state(early)) == (frozenset(), {"socks": 0.02}, "throttle")
+
+
+def test_units_that_have_not_matured_kill_nobody() -> None:
+    found = guarded(cells(5000, 0.8, 0.5), now=datetime(2026, 3, 5, tzinfo=UTC))
+    assert (found.killed, found.capped, state(found)) == (frozenset(), {}, "unknown")
+
+
+def test_between_throttle_and_kill_it_is_held_at_its_floor() -> None:
+    """-3.3 % of 0.9 over 20,000: beyond 2 %, not beyond 4 %."""
+    found = guarded(cells(20_000, 0.9, 0.87))
+    assert (state(found), found.capped) == ("throttle", {"socks": 0.02})
+
+
+def test_at_its_floor_and_surely_not_within_throttle_it_is_killed_at_five_thousand() -> None:
+    worn = cells(20_000, 0.9, 0.87)
+    assert guarded(worn, share=0.02).killed == {"socks"}
+    assert guarded(worn, share=0.5).killed == frozenset()
+
+
+def test_a_kill_stays_until_a_person_resumes_and_then_takes_a_thousand_more() -> None:
+    bad = cells(2000, 0.8, 0.5)
+    first = guarded(bad)
+    assert first.killed == {"socks"}
+    dead = guarded(cells(50_000, 0.8, 0.9), first.entries, is_active=False)
+    assert (state(dead), dead.killed) == ("kill", frozenset())  # no evidence wakes it
+    resumed = guarded(bad, first.entries)
+    assert (state(resumed), resumed.killed, resumed.capped) == ("throttle", frozenset(), {"socks": 0.02})
+    assert resumed.entries[0]["rearmed_at_units"] == 3000
+    still = guarded(cells(2999, 0.8, 0.5), resumed.entries)
+    assert (state(still), still.killed) == ("throttle", frozenset())
+    again = guarded(cells(3000, 0.8, 0.5), still.entries)
+    assert (state(again), again.killed) == ("kill", {"socks"})
+
+
+def test_a_throttled_variant_recovers() -> None:
+    throttled = guarded(cells(20_000, 0.9, 0.87))
+    assert guarded(cells(40_000, 0.9, 0.9), throttled.entries).capped == {}
+
+
+@pytest.mark.parametrize("treated", [0.5, 0.87, 0.9])
+def test_entries_carry_what_a_reader_needs(treated: float) -> None:
+    (entry,) = guarded(cells(20_000, 0.9, treated)).entries
+    assert (entry["metric"], entry["variant"], entry["units"]) == ("conversion_rate", "socks", 20_000)
+    probs = entry["prob_breach"]
+    assert 0 <= probs["kill"] <= probs["throttle"] <= probs["warn"] <= 1
