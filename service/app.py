@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
 
 from service.api import (
     assign,
@@ -81,7 +82,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
         openapi_config=None,
         logging_config=None,
     )
-    app.asgi_handler = Frame(app.asgi_handler, service.metrics)
+    methods = {route.path_format: route.methods for route in app.routes if isinstance(route, HTTPRoute)}
+    app.asgi_handler = Frame(app.asgi_handler, service.metrics, methods)
     return app
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""Times from the epoch to here: any window, in any time zone, still ends inside the calendar."""
 
 
 class Clock(Protocol):
@@ -41,6 +43,11 @@ def to_datetime(at_us: int) -> datetime:
 def to_micros(at: datetime) -> int:
     """An aware datetime in microseconds since 1970 UTC."""
     return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def is_in_calendar(at_us: int) -> bool:
+    """Whether we can reckon with a time: the first day of the year 1 has no day before it."""
+    return 0 <= at_us < to_micros(LATEST)
 
 
 def to_wire(at_us: int) -> str:

@@ -20,7 +20,7 @@ from experiments.statistics import FIXED_POINT
 from experiments.times import parse_duration
 from service import event_types as wire
 from service.catalogue import StoreState
-from service.clock import to_micros
+from service.clock import is_in_calendar, to_micros
 from service.decision_ids import DecisionRef, decode
 from service.event_types import UNSET, AnyEvent, given
 from service.keys import KeyKind, Principal, Scope
@@ -130,8 +130,6 @@ def _may_send(caller: Principal, struct: AnyEvent) -> None:
 def _decision(store: StoreState, struct: AnyEvent) -> DecisionRef | None:
     decision_id = given(struct.decision_id)
     if decision_id is None:
-        if isinstance(struct, wire.SlotEvent):
-            raise field_problem(400, "required", "/decision_id", "send the decision_id that assign answered")
         return None
     ref = decode(store.secret, decision_id)
     if ref is None or store.by_no(ref.experiment_no) is None:
@@ -177,6 +175,8 @@ def _time(caller: Principal, occurred_at: Any, now_us: int) -> tuple[int, bool]:
         raise field_problem(
             400, "clock_ahead", "/occurred_at", "more than 5 minutes ahead of the server: set the clock"
         )
+    if not is_in_calendar(at_us):
+        raise field_problem(400, "out_of_range", "/occurred_at", "write a time of 1970 or later")
     if at_us < now_us - micros(DEDUPLICATION) and Scope.IMPORT not in caller.scopes:
         raise field_problem(
             403, "import_scope_required", "/occurred_at", "older than 90 days needs a key with scope import"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"  # a $ would let a line break end it
 MONEY_MAX = 10**12
 Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL, description="The caller's id")]
 Money = Annotated[int, Meta(ge=0, le=MONEY_MAX, description="Integer minor units")]
@@ -61,25 +61,31 @@ class Event(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, tag_f
     properties: OpenMap | Maybe = UNSET
 
 
-class Exposure(Event, tag="exposure", frozen=True):
+class SlotEvent(Event, frozen=True):
+    """What happened to the offer of a decision."""
+
+    decision_id: Id  # pyright: ignore[reportGeneralTypeIssues] - by keyword only: no default goes before it
+
+
+class Exposure(SlotEvent, tag="exposure", frozen=True):
     """The slot was drawn (for control: would have been drawn)."""
 
 
-class Click(Event, tag="click", frozen=True):
+class Click(SlotEvent, tag="click", frozen=True):
     """The offer was clicked."""
 
 
-class Accept(Event, tag="accept", frozen=True):
+class Accept(SlotEvent, tag="accept", frozen=True):
     """The offer was taken."""
 
 
-class Decline(Event, tag="decline", frozen=True):
+class Decline(SlotEvent, tag="decline", frozen=True):
     """The offer was turned down."""
 
     reason: Text | Maybe = UNSET
 
 
-class MessageOpened(Event, tag="message_opened", frozen=True):
+class MessageOpened(SlotEvent, tag="message_opened", frozen=True):
     """The message that carries the offer was opened."""
 
 
@@ -186,7 +192,6 @@ AnyEvent = (
     | Identify
     | Custom
 )
-SlotEvent = Exposure | Click | Accept | Decline | MessageOpened
 OrderChange = Refund | Cancel | OrderAdjusted
 
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.allocation.published import Cause
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from experiments.document import check_change, parse_document, to_document
+from experiments.allocation.published import Cause
+from experiments.document import check_change, experiment_schema, parse_document, to_document
 from experiments.errors import FieldError, InvalidDocument
 from experiments.model import Experiment, Lifecycle, VariantState
 from service.catalogue import StoreState
 from service.jobs.allocator import publish_first, republish
 from service.ledger import schema
 from service.problems import conflict, not_found
-from service.wire import merge_patch, stale
+from service.wire import merge_patch, refuse_unknown, stale
 
 TRANSITIONS: Mapping[str, tuple[tuple[Lifecycle, ...], Lifecycle]] = {
     "start": ((Lifecycle.DRAFT,), Lifecycle.RUNNING),
@@ -71,6 +71,7 @@ def patch(change: Change, key: str, version: int, document_patch: Mapping[str, A
     row = _row(change, key)
     if row.version != version:
         raise stale(f'"{version}"')
+    refuse_unknown(document_patch, experiment_schema())
     document = merge_patch(row.document, document_patch)
     if "winsorise" in document_patch and document_patch["winsorise"] is None:
         # null removes, but of a field whose default is not null it can only mean null.

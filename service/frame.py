@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable, Mapping
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,9 +23,11 @@ _PREFLIGHT_AGE_S = 600
 class Frame:
     """The outermost layer of the service."""
 
-    def __init__(self, inner: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, inner: ASGIApp, metrics: Metrics, methods: Mapping[str, Iterable[str]]) -> None:
         self._inner = inner
         self._metrics = metrics
+        # The framework's own answer to OPTIONS knows the first call of a path alone.
+        self._allow = {path: ", ".join(sorted(names)).encode() for path, names in methods.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,7 +46,7 @@ class Frame:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 more = [(b"x-request-id", request_id.encode()), *_cors_headers(scope)]
-                message["headers"] = [*message.get("headers", []), *more]
+                message["headers"] = [*self._with_allow(scope, message.get("headers", [])), *more]
             await send(message)
 
         try:
@@ -53,6 +56,10 @@ class Frame:
                 await self._inner(scope, receive, send_framed)
         finally:
             self._note(scope, request_id, status, time.perf_counter() - started)
+
+    def _with_allow(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        allow = self._allow.get(str(scope.get("path_template")))  # none of a 405, which names them all
+        return [(name, (allow or value) if name.lower() == b"allow" else value) for name, value in headers]
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         # The pattern of the route, not its path: a path may hold a shopper's id.

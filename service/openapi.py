@@ -14,8 +14,10 @@ from msgspec import inspect
 
 from service.api.routing import Endpoint
 from service.problems import MEDIA_TYPE, ProblemDocument
+from service.wire import CallerId
 
 _REF = "#/components/schemas/{name}"
+_PATH_SCHEMAS = {"unit_id": msgspec.json.schema(CallerId)}
 _ALWAYS = (400, 401, 403, 413, 500, 503)
 _PHRASES = {
     400: "The request is wrong; `errors` names the fields",
@@ -129,7 +131,7 @@ def _description(endpoint: Endpoint, handler: HTTPRouteHandler) -> str:
 
 def _parameters(path: str, method: str, endpoint: Endpoint) -> list[dict[str, Any]]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS.get(name, {"type": "string"})}
         for name in re.findall(r"{(\w+)}", path)
     ]
     if endpoint.query is not None:
@@ -143,7 +145,7 @@ def _parameters(path: str, method: str, endpoint: Endpoint) -> list[dict[str, An
         schema = {"type": "string", "description": "A publishable key, for beacons."}
         parameters.append({"name": "key", "in": "query", "required": False, "schema": schema})
     if method == "patch":
-        schema = {"type": "string", "description": "The ETag last read."}
+        schema = {"type": "string", "pattern": '^"[0-9]{1,18}"$', "description": "The ETag last read."}
         parameters.append({"name": "If-Match", "in": "header", "required": True, "schema": schema})
     return parameters
 

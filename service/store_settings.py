@@ -17,7 +17,7 @@ from experiments.money import is_currency
 from experiments.times import parse_duration
 from service.catalogue import StoreSettings
 from service.problems import bad_request
-from service.wire import CallerId, Key, Wire, convert, merge_patch
+from service.wire import CallerId, Key, Wire, convert, merge_patch, refuse_unknown
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Holdout = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -26,6 +26,7 @@ Deadline = Annotated[int, msgspec.Meta(ge=10, le=5000)]
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _RATE_LIMITS = (Decimal("1e-9"), Decimal("1e9"))
 _RATE_DIGITS = 18
+_RATE_TEXT = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 class SegmentDocument(Wire, frozen=True):
@@ -57,6 +58,12 @@ class StoreDocument(Wire, frozen=True):
     deadline_ms: Deadline = 150
 
 
+_CLOSED = {
+    "additionalProperties": False,
+    "properties": {name: {} for name in StoreDocument.__struct_fields__},
+}
+
+
 def document_of(settings: StoreSettings) -> StoreDocument:
     """The settings as the wire writes them."""
     return StoreDocument(
@@ -79,6 +86,7 @@ def document_of(settings: StoreSettings) -> StoreDocument:
 
 def patched(settings: StoreSettings, patch: Mapping[str, Any]) -> dict[str, Any]:
     """The settings column after a JSON merge patch. Raises Problem 400 naming every field at fault."""
+    refuse_unknown(patch, _CLOSED)
     merged = merge_patch(msgspec.to_builtins(document_of(settings)), patch)
     document = convert(merged, StoreDocument)
     faults = list(_faults(document))
@@ -163,6 +171,8 @@ def _segment_faults(segments: list[SegmentDocument]) -> Iterator[FieldError]:
 
 
 def _decimal(rate: int | float | str) -> Decimal | None:
+    if isinstance(rate, str) and not _RATE_TEXT.fullmatch(rate):
+        return None  # Decimal would read 1_0, ' 1 ' and the digits of every script
     try:
         value = Decimal(str(rate))
     except InvalidOperation:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, overload
+from typing import Annotated, Any, TypeVar, cast, overload
 
 import msgspec
 from litestar import Request, Response
@@ -25,6 +25,8 @@ ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+(?![\s\S])"
 Key = Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)]
 CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
 Label = Annotated[str, msgspec.Meta(max_length=200)]
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""An RFC 3339 time as text, for `instant_us`."""
 
 OPEN_MAP_KEYS_MAX = 64
 OPEN_MAP_TEXT_MAX = 4096
@@ -156,6 +158,19 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge_patch(merged.get(name), value)
     return merged
+
+
+def refuse_unknown(patch: Mapping[str, Any], schema: Mapping[str, Any], pointer: str = "") -> None:
+    """Raise Problem 400 for a null of a field that is not there: the merge would lose it unseen."""
+    if schema.get("additionalProperties") is not False:
+        return
+    known: Mapping[str, Any] = schema["properties"]
+    for name, value in patch.items():
+        if name not in known and value is None:
+            remedy = f"is not a known field; the fields here are {', '.join(known)}"
+            raise bad_field(child(pointer, name), "unknown_field", remedy)
+        if name in known and isinstance(value, dict):
+            refuse_unknown(cast("dict[str, Any]", value), known[name], child(pointer, name))
 
 
 def _malformed(raw: bytes) -> Problem | None:

@@ -23,7 +23,7 @@ from service.api.routing import AnyRequest, call
 from service.assigning import SHARE_TOTAL, Ask, Decision, Mode, decide_many
 from service.auth import principal_of, store_of
 from service.catalogue import LiveExperiment, StoreState
-from service.clock import to_micros
+from service.clock import is_in_calendar, to_micros
 from service.context import Service, service_of
 from service.decision_ids import encode
 from service.event_types import CartItem, Id, Ids, Instant, Maybe, Money, Text, given
@@ -94,7 +94,13 @@ class DecisionView(msgspec.Struct, frozen=True):
 class BatchRequest(Wire, frozen=True):
     """Requests answered in order."""
 
-    requests: Annotated[list[dict[str, Any]], Meta(max_length=BATCH_MAX)]
+    requests: Annotated[list[AssignRequest], Meta(max_length=BATCH_MAX)]
+
+
+class _Batch(Wire, frozen=True):
+    """The same with its requests unread: what is wrong with one must not fail the others."""
+
+    requests: Annotated[list[Any], Meta(max_length=BATCH_MAX)]
 
 
 class ProblemView(msgspec.Struct, frozen=True):
@@ -123,7 +129,10 @@ BATCH_ANSWER: dict[str, Any] = {
     "/v1/assign",
     scope=Scope.ASSIGN,
     summary="Get or create a unit's assignment, and what to show now",
-    body=AssignRequest,
+    body=Annotated[
+        AssignRequest,
+        Meta(extra_json_schema={"anyOf": [{"required": ["touchpoint"]}, {"required": ["experiment"]}]}),
+    ],
     answer=DecisionView,
     publishable=True,
     problems=(404,),
@@ -148,7 +157,7 @@ async def assign(request: AnyRequest) -> Response[bytes]:
 async def assign_batch(request: AnyRequest) -> Response[bytes]:
     """Answer many requests in order; one that cannot be made has a problem in its place."""
     service, store, principal = service_of(request), store_of(request), principal_of(request)
-    batch = await body_of(request, BatchRequest)
+    batch = await body_of(request, _Batch)
     asks: list[Ask | Problem] = []
     for raw in batch.requests:
         try:
@@ -263,10 +272,10 @@ def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestCont
     faults = open_map_faults(fields, "/context")
     if faults:
         raise bad_request(faults)
-    cart = convert(context.get("cart") or [], list[CartItem], prefix="/context/cart")
+    cart = convert(context.get("cart", []), list[CartItem], prefix="/context/cart")
     if len(cart) > CART_MAX:
         raise bad_field("/context/cart", "too_many", f"keep at most {CART_MAX} items, found {len(cart)}")
-    item = convert(context.get("item") or {}, ContextItem, prefix="/context/item")
+    item = convert(context.get("item", {}), ContextItem, prefix="/context/item")
     if "segment" in fields and not isinstance(fields["segment"], str | None):
         fault = FieldError(child("/context", "segment"), "wrong_type", "a segment's key is text")
         raise bad_request([fault])
@@ -304,6 +313,8 @@ def _at_us(now_us: int, occurred_at: Any) -> int:
         raise bad_field(
             "/occurred_at", "clock_ahead", "more than 5 minutes ahead of the server: set the clock"
         )
+    if not is_in_calendar(at_us):
+        raise bad_field("/occurred_at", "out_of_range", "write a time of 1970 or later")
     return min(at_us, now_us)
 
 

@@ -62,7 +62,7 @@ async def metrics(request: AnyRequest) -> Response[bytes]:
     """Expose the counts in Prometheus' text format."""
     service = service_of(request)
     content = service.metrics.exposition(writer_queue=service.writer.waiting)
-    return Response(content.encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(content.encode(), media_type="text/plain; version=0.0.4")
 
 
 @call("GET", "/rialto.js", scope=None, summary="The storefront's script", media_type="text/javascript")
@@ -70,7 +70,7 @@ async def rialto_js(request: AnyRequest) -> Response[bytes]:
     """Serve the script; browsers may keep it for five minutes."""
     content = await asyncio.to_thread((STATIC / "rialto.js").read_bytes)
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
-    return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
+    return Response(content, media_type="text/javascript", headers=headers)
 
 
 router = [live, ready, metrics, rialto_js]

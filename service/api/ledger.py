@@ -20,7 +20,7 @@ from service.ledger import journeys
 from service.ledger.journeys import Filter
 from service.ledger.units import find_units
 from service.problems import not_found
-from service.wire import CallerId, Key, Wire, answer, instant_us, query_of
+from service.wire import CallerId, Key, Time, Wire, answer, instant_us, query_of
 
 NDJSON = "application/x-ndjson"
 _LIMIT = 100
@@ -31,8 +31,8 @@ class LedgerQuery(Wire, frozen=True, rename={"from_": "from"}):
 
     experiment: Key | None = None
     unit: CallerId | None = None
-    from_: str | None = None
-    to: str | None = None
+    from_: Time | None = None
+    to: Time | None = None
     limit: Limit | None = None
     cursor: Cursor | None = None
 

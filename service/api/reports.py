@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -21,9 +22,15 @@ from service.jobs.folder import fold_pending
 from service.keys import Scope
 from service.ledger.summary import Summary, summarise
 from service.problems import bad_field, not_found
-from service.wire import answer, query_of
+from service.wire import Time, answer, query_of
 
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DAY_OR_INSTANT = "a day (2026-03-01) or an RFC 3339 time with offset"
+
+
+DayOrTime = Annotated[
+    str, msgspec.Meta(extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}]})
+]
 
 
 class ReportQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -31,8 +38,8 @@ class ReportQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     metric: str | None = None
     segment: str | None = None
-    from_: str | None = msgspec.field(default=None, name="from")
-    to: str | None = None
+    from_: DayOrTime | None = msgspec.field(default=None, name="from")
+    to: DayOrTime | None = None
     matured: bool | None = None
 
 
@@ -45,8 +52,8 @@ class PolicyQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class SummaryQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Orders by their own time."""
 
-    from_: str | None = msgspec.field(default=None, name="from")
-    to: str | None = None
+    from_: Time | None = msgspec.field(default=None, name="from")
+    to: Time | None = None
 
 
 @call(
@@ -135,13 +142,11 @@ def _day(text: str | None, pointer: str, time_zone: str, *, is_end: bool = False
     if text is None:
         return None
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        pass
-    try:
+        if _DAY.fullmatch(text):
+            return date.fromisoformat(text)
         instant = parse_instant(text) - timedelta(microseconds=int(is_end))
         return instant.astimezone(ZoneInfo(time_zone)).date()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter at the calendar's two ends
         raise bad_field(pointer, "bad_time", f"write {DAY_OR_INSTANT}") from error
 
 

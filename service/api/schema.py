@@ -16,7 +16,7 @@ from service.openapi import openapi_document
 async def page(request: AnyRequest) -> Response[bytes]:
     """Serve the page; it reads `/schema/openapi.json`."""
     content = await asyncio.to_thread((STATIC / "schema.html").read_bytes)
-    return Response(content, media_type="text/html; charset=utf-8")
+    return Response(content, media_type="text/html")
 
 
 @call("GET", "/schema/openapi.json", scope=None, summary="This description, for machines")

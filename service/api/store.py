@@ -12,15 +12,15 @@ from experiments.errors import FieldError
 from service.api.routing import AnyRequest, call
 from service.auth import store_of
 from service.catalogue import settings_of
-from service.clock import to_wire
+from service.clock import is_in_calendar, to_wire
 from service.context import service_of
 from service.jobs.loop import advance
 from service.keys import Scope
 from service.ledger import schema
-from service.problems import conflict
+from service.problems import bad_field, conflict
 from service.settings import ClockKind
 from service.store_settings import StoreDocument, document_of, patched
-from service.wire import Wire, answer, body_of, instant_us, object_of, require_match, stale
+from service.wire import Time, Wire, answer, body_of, instant_us, object_of, require_match, stale
 
 PATCH = {"type": "object", "description": "A JSON merge patch (RFC 7396) of the store's settings."}
 
@@ -28,7 +28,7 @@ PATCH = {"type": "object", "description": "A JSON merge patch (RFC 7396) of the 
 class NewTime(Wire, frozen=True):
     """The time it shall be in the store."""
 
-    now: str
+    now: Time
 
 
 class ClockAnswer(msgspec.Struct, frozen=True):
@@ -102,6 +102,8 @@ def _answer(request: AnyRequest) -> Response[bytes]:
 async def set_clock(request: AnyRequest) -> Response[bytes]:
     """Move a simulated store's time forwards."""
     wanted_us = instant_us((await body_of(request, NewTime)).now, "/now")
+    if not is_in_calendar(wanted_us):
+        raise bad_field("/now", "out_of_range", "write a time between 1970 and the year 9000")
     service, store = service_of(request), store_of(request)
     if not store.is_simulated or service.settings.clock is not ClockKind.EXTERNAL:
         detail = "only a store of `init --simulated`, under `serve --clock external`, has a clock to set"

@@ -18,10 +18,18 @@ async def run(service: Service) -> None:
     while True:
         try:
             for store_no in await asyncio.to_thread(service.catalogue.all_store_nos):
-                await advance(service, store_no)
+                await _advance_safely(service, store_no)
         except Exception:
-            log.exception("a background step failed; it is tried again")
+            log.exception("the stores cannot be listed; it is tried again")
         await asyncio.sleep(TICK_S)
+
+
+async def _advance_safely(service: Service, store_no: int) -> None:
+    """Advance a store; what fails in one never holds up the others."""
+    try:
+        await advance(service, store_no)
+    except Exception:
+        log.exception("a background step failed; it is tried again")
 
 
 async def advance(service: Service, store_no: int) -> int:
