@@ -16,6 +16,7 @@ import msgspec
 from experiments.fold import micros
 from experiments.model import UnitKind
 from experiments.money import is_currency
+from experiments.orders import convert
 from experiments.statistics import FIXED_POINT
 from experiments.times import parse_duration
 from service import event_types as wire
@@ -30,6 +31,7 @@ from service.problems import field_problem
 CLOCK_SKEW = timedelta(minutes=5)
 DEDUPLICATION = timedelta(days=90)
 PPM = 1_000_000
+CONVERTED_MAX = 10**15
 RESERVED_EVENT_ID = "rialto:"
 """How the ids of our own events begin; a caller's may not."""
 COLUMNS = ("event_id", "type", "occurred_at", "unit_id", "ids", "decision_id", "order_id", "refund_id")
@@ -67,6 +69,8 @@ def arrive(store: StoreState, caller: Principal, struct: AnyEvent, now_us: int) 
             400, "unit_missing", "/ids/customer", "name the customer: unit_id or ids.customer"
         )
     _money(struct)
+    if isinstance(struct, wire.Order):
+        _convertible(store, struct)
     _properties(struct)
     occurred_at_us, is_clamped = _time(caller, given(struct.occurred_at), now_us)
     return Arrived(
@@ -160,11 +164,20 @@ def _money(struct: AnyEvent) -> None:
         raise field_problem(400, "out_of_range", "/score", "a score is at most its scale")
 
 
+def _convertible(store: StoreState, order: wire.Order) -> None:
+    """No rate may make of an order more than the ledger's integers hold: its folding would never end."""
+    for currency, rate in _rates(store, order).items():
+        if convert(order.amount, rate, order.currency, currency) > CONVERTED_MAX:
+            pointer = "/amount" if order.fx_rate is wire.UNSET else "/fx_rate"
+            remedy = f"this is more than {CONVERTED_MAX} minor units of {currency}: check amount and rate"
+            raise field_problem(400, "out_of_range", pointer, remedy)
+
+
 def _properties(struct: AnyEvent) -> None:
     for key, value in (given(struct.properties) or {}).items():
         if not isinstance(value, str | int | float | bool | None):
             pointer = "/properties/" + key.replace("~", "~0").replace("/", "~1")
-            raise field_problem(400, "not_scalar", pointer, "properties hold scalars only")
+            raise field_problem(400, "not_a_scalar", pointer, "properties hold scalars only")
 
 
 def _time(caller: Principal, occurred_at: Any, now_us: int) -> tuple[int, bool]:
