@@ -41,7 +41,7 @@ clean: ## Remove .venv, caches and build output
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 		echo 'error: Rialto runs on Python 3.11, 3.12 or 3.13; choose one: make PYTHON=python3.12' >&2; exit 1; }
-	@echo 'installing into .venv, a minute or two the first time' >&2
+	@echo 'installing into .venv, a few minutes the first time' >&2
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
