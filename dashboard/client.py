@@ -99,14 +99,6 @@ class Client:
         """The current policy; with `every_version` all earlier ones too, oldest first (may be megabytes)."""
         return self._get(f"/v1/experiments/{experiment}/policy", {"all": "true"} if every_version else {})
 
-    def segments(self) -> list[str]:
-        """Keys of the store's segments; none when the key may not read the store's settings."""
-        try:
-            settings = self._get("/v1/store", {})
-        except (KeyRefused, NotFound):
-            return []
-        return [str(segment["key"]) for segment in settings.get("segments") or [] if "key" in segment]
-
     def _get(self, path: str, parameters: dict[str, str]) -> Json:
         try:
             response = self._http.get(path, params=parameters)

@@ -62,11 +62,12 @@ def _choose(client: Client) -> None:
         st.html(markup.facts([markup.badge("draft"), markup.fact("Experiment", key)]))
         sections.notice(notices.not_started(key))
         return
-    segment = _segment(columns[2], _segments(client))
+    segment = _chosen_segment(key)
     matured = columns[3].toggle(
         "Matured only", value=not _is_fixed(document), key=f"matured-{key}", help=_MATURED_HELP
     )
     report, policy = client.report(key, segment=segment, matured=matured), _policy(client, key)
+    _offer_segments(columns[2], report, key)
     sections.overview(experiment, report, policy)
     if not report.get("units_assigned"):
         empty = matured or segment is not None
@@ -104,13 +105,6 @@ def _chosen_experiment(place: Any, names: dict[str, str]) -> str:
     return str(place.selectbox("Experiment", list(names), format_func=name_of, key="experiment"))
 
 
-def _segments(client: Client) -> list[str]:
-    """The store's segments, asked for once per visit: they hardly ever change."""
-    if "segments" not in st.session_state:
-        st.session_state["segments"] = client.segments()
-    return cast("list[str]", st.session_state["segments"])
-
-
 def _policy(client: Client, key: str) -> Json:
     """The policy with all versions, which are fetched again only when there is a new one."""
     policy, place = client.policy(key), f"versions-{key}"
@@ -122,11 +116,16 @@ def _policy(client: Client, key: str) -> Json:
     return {**policy, "versions": versions}
 
 
-def _segment(place: Any, segments: list[str]) -> str | None:
-    if not segments:
-        return None
-    chosen = place.selectbox("Segment", [_ALL, *segments], key="segment-choice")
+def _chosen_segment(experiment: str) -> str | None:
+    """The segment chosen at the last run of the page: the report is asked for before the box is drawn."""
+    chosen = st.session_state.get(f"segment-{experiment}", _ALL)
     return None if chosen in (None, _ALL) else str(chosen)
+
+
+def _offer_segments(place: Any, report: Json, experiment: str) -> None:
+    segments = [str(segment) for segment in report.get("segments") or []]
+    if segments:
+        place.selectbox("Segment", [_ALL, *segments], key=f"segment-{experiment}")
 
 
 def _variant(place: Any, report: Json, experiment: str) -> str | None:

@@ -276,7 +276,6 @@ class FakeService:
     def __init__(self, port: int = 0) -> None:
         self.experiments = [experiment()]
         self.report, self.policy = report(), policy()
-        self.segments: list[Json] = []
         self.refuse: int | None = None  # 401 or 403 for every call
         self.raw: dict[str, tuple[int, bytes]] = {}  # path -> an answer of its own
         self.page_size = 200
@@ -316,8 +315,6 @@ class FakeService:
             end = start + self.page_size
             more = str(end) if end < len(self.experiments) else None
             return ok({"items": self.experiments[start:end], "next_cursor": more})
-        if path == "/v1/store":
-            return ok({"segments": self.segments})
         key = path.removeprefix("/v1/experiments/").partition("/")[0]
         if key not in {item["key"] for item in self.experiments}:
             return problem(404, f"there is no experiment {key}")

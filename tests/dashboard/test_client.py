@@ -81,20 +81,11 @@ def test_every_call_has_a_time_out(fake) -> None:
 
     def note(request: httpx.Request) -> httpx.Response:
         seen.append(request.extensions["timeout"])
-        return httpx.Response(200, json={"items": [], "segments": []})
+        return httpx.Response(200, json={"items": []})
 
     with Client("http://rialto.test", KEY, transport=httpx.MockTransport(note)) as client:
         client.experiments()
         client.report("e")
         client.policy("e")
-        client.segments()
-    assert len(seen) == 4
+    assert len(seen) == 3
     assert all(value is not None and value <= 10 for timeout in seen for value in timeout.values())
-
-
-def test_segments_are_none_for_a_key_that_may_not_read_the_store(fake) -> None:
-    fake.segments = [{"key": "loyal"}]
-    with Client(fake.url, KEY) as client:
-        assert client.segments() == ["loyal"]
-        fake.refuse = 403
-        assert client.segments() == []

@@ -64,11 +64,12 @@ def test_unmatured_figures_of_an_adaptive_policy_are_labelled(fake, page_of) -> 
     assert label in page_of(fake.url).html
 
 
-def test_a_segment_can_be_chosen_when_the_store_has_some(fake, page_of) -> None:
-    assert "segment-choice" not in {box.key for box in page_of(fake.url).app.selectbox}
-    fake.segments = [{"key": "loyal", "conditions": {}}, {"key": "new", "conditions": {}}]
+def test_a_segment_can_be_chosen_when_the_report_holds_some(fake, page_of) -> None:
+    place = f"segment-{fake.experiments[0]['key']}"
+    assert place not in {box.key for box in page_of(fake.url).app.selectbox}
+    fake.report["segments"] = ["loyal", "new"]
     page = page_of(fake.url)
-    page.app.selectbox(key="segment-choice").select("loyal").run()
+    page.app.selectbox(key=place).select("loyal").run()
     page.assert_calm()
     assert [query.get("segment") for path, query in fake.seen if path.endswith("/report")][-1] == "loyal"
 
