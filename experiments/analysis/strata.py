@@ -33,7 +33,7 @@ class Stratum:
 class Table:
     """One metric's sums by (variant, set, epoch), with the candidates of each set.
 
-    `all_units` counts the units of every variant at a place: the strata's weights.
+    `all_units` counts the units of every variant at a place, never discounted: the strata's weights.
     """
 
     definition: MetricDefinition
@@ -63,12 +63,12 @@ class Table:
 def tabulate(
     cells: Sequence[Cell], definition: MetricDefinition, weight: Callable[[Cell], float] | None = None
 ) -> Table:
-    """Sum the cells for one metric."""
+    """Sum the cells for one metric; `weight` discounts what they say, not how much a set counts."""
     sums = gather(cells, definition, weight)
     all_units: dict[SetEpoch, float] = {}
-    for (_, candidate_set, epoch), pair in sums.items():
-        place = candidate_set, epoch
-        all_units[place] = all_units.get(place, 0.0) + pair.units
+    for cell in cells:
+        place = cell.key.candidate_set, cell.key.epoch
+        all_units[place] = all_units.get(place, 0.0) + cell.moments.sum("units")
     candidates = {cell.key.candidate_set: cell.candidates for cell in cells}
     places: dict[int, tuple[SetEpoch, ...]] = {
         candidate_set: tuple(group) for candidate_set, group in groupby(sorted(all_units), key=itemgetter(0))
