@@ -4,10 +4,10 @@ Pure, so that the service, the simulator and a replay allocate by the same code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from experiments.allocation.caps import cap_shares, to_integer
+from experiments.allocation.caps import cap_integer, cap_shares, to_integer
 from experiments.allocation.guarding import Guarded
 from experiments.allocation.published import PolicyVersion, PosteriorSummary, SetShares, summary_of
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
@@ -81,7 +81,7 @@ def _thompson(
     last: PolicyVersion | None,
 ) -> SetShares:
     if found.reason is not None:
-        kept = None if last is None else last.sets.get(keys)
+        kept = _kept(keys, guarded, last)
         return kept if kept is not None else _burn_in(experiment, keys, guarded, found)
     best = dict(zip(keys, (float(p) for p in prob_best([found.better[key] for key in keys])), strict=True))
     settings = experiment.policy
@@ -94,6 +94,16 @@ def _thompson(
         capped=guarded.capped,
     )
     return SetShares(to_integer(split), best, _summaries(found))
+
+
+def _kept(keys: Keys, guarded: Guarded, last: PolicyVersion | None) -> SetShares | None:
+    """The last shares, under the caps of now; None when a variant had none to keep."""
+    if last is None or not any(set(keys) <= set(known) for known in last.sets):
+        return None
+    capped = {key: cap for key, cap in guarded.capped.items() if key in keys}
+    before = last.published(keys)
+    split = cap_integer(last.shares_for(keys), capped, last.control)
+    return SetShares(split) if before is None else replace(before, shares=split)
 
 
 def _burn_in(experiment: Experiment, keys: Keys, guarded: Guarded, found: AllocationPosteriors) -> SetShares:
