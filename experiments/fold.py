@@ -170,6 +170,8 @@ def _orders(
         for feature, horizon_us in HORIZONS_US.items():
             if age_us < horizon_us:
                 _add(vector, feature, in_currency or 0)
+                _add(vector, f"{feature}_unconverted", int(rate is None))
+                _add(vector, f"{feature}_unknown_cost", int(rate is not None and margin is None))
         if order.at_us < end_us:
             _one_order(vector, totals, order, balance, rate, currency)
     vector["buyer_90d"] = int(len(later) >= 1)

@@ -38,6 +38,12 @@ FEATURES = (
     "ltv_180d",
     "unknown_cost_orders",
     "unconverted_orders",
+    "ltv_30d_unknown_cost",  # the same two over the orders of each horizon
+    "ltv_90d_unknown_cost",
+    "ltv_180d_unknown_cost",
+    "ltv_30d_unconverted",
+    "ltv_90d_unconverted",
+    "ltv_180d_unconverted",
     "crossover",  # merged from enrolments of different variants
     "revenue_capped",  # the winsorised copies; equal to the raw totals while there is no cap
     "net_revenue_capped",

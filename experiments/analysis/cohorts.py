@@ -8,7 +8,20 @@ from experiments.analysis.maturity import matured
 from experiments.analysis.report import DayCount
 from experiments.statistics import Cell
 
-COUNTED = ("assigned", "units", "exposed", "unknown_cost_orders", "unconverted_orders", "crossover")
+COUNTED = (
+    "assigned",
+    "units",
+    "exposed",
+    "crossover",
+    "unknown_cost_orders",
+    "unconverted_orders",
+    "ltv_30d_unknown_cost",
+    "ltv_90d_unknown_cost",
+    "ltv_180d_unknown_cost",
+    "ltv_30d_unconverted",
+    "ltv_90d_unconverted",
+    "ltv_180d_unconverted",
+)
 
 
 @dataclass(frozen=True, slots=True)

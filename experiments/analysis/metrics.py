@@ -27,7 +27,8 @@ class MetricDefinition:
     `capped` is the winsorised numerator where there is one. `horizon` is how long after a unit's
     anchor its total is complete. `absolute` says that a change is measured by difference, because
     the metric can be 0 or negative or has no natural zero. `is_share` marks a ratio of two counts of
-    which the numerator is part of the denominator.
+    which the numerator is part of the denominator. `unknown_cost` and `unconverted` name the features
+    that count the orders of the metric whose margin or money cannot be told: with one there is no figure.
     """
 
     key: str
@@ -41,8 +42,8 @@ class MetricDefinition:
     prior: Prior | None = None
     absolute: bool = False
     is_share: bool = False
-    needs_cost: bool = False
-    needs_rate: bool = False
+    unknown_cost: str | None = None
+    unconverted: str | None = None
     needs_offer: bool = False
 
     @property
@@ -128,10 +129,15 @@ def _built_in(key: str, experiment: Experiment) -> MetricDefinition:
         prior=experiment.policy.prior if key == experiment.policy.objective else None,
         absolute=key in _ABSOLUTE,
         is_share=key in _SHARES,
-        needs_cost=key in _COST,
-        needs_rate=key in _MONEY,
+        unknown_cost=_untold(key, "unknown_cost") if key in _COST else None,
+        unconverted=_untold(key, "unconverted") if key in _MONEY else None,
         needs_offer=key in OFFER_ONLY_METRICS,
     )
+
+
+def _untold(key: str, fault: str) -> str:
+    """The feature that counts orders with that fault: those of the window, or of the metric's own horizon."""
+    return f"{key}_{fault}" if key in _HORIZON_DAYS else f"{fault}_orders"
 
 
 def _custom(metric: CustomMetric, experiment: Experiment) -> MetricDefinition:

@@ -96,11 +96,11 @@ def _discounting(experiment: Experiment, time_zone: str, now: datetime) -> Calla
 def _held(
     definition: MetricDefinition, cohort: Cohort, candidates: Sequence[str]
 ) -> tuple[Reason, str] | None:
-    for needed, feature, reason, text in (
-        (definition.needs_rate, "unconverted_orders", Reason.UNCONVERTED, "no exchange rate"),
-        (definition.needs_cost, "unknown_cost_orders", Reason.COST_UNKNOWN, "no known cost"),
+    for feature, reason, text in (
+        (definition.unconverted, Reason.UNCONVERTED, "no exchange rate"),
+        (definition.unknown_cost, Reason.COST_UNKNOWN, "no known cost"),
     ):
-        orders = sum(cohort.total(arm, feature) for arm in candidates)
-        if needed and orders:
+        orders = sum(cohort.total(arm, feature) for arm in candidates) if feature is not None else 0
+        if orders:
             return reason, f"{orders} orders have {text}"
     return None

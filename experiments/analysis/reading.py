@@ -112,9 +112,9 @@ def _missing(
     """Why the variant cannot have this metric whatever its figures; None when it can."""
     if lacks_offer(experiment, definition, variant):
         return Reason.NO_OFFER
-    if definition.needs_rate and cohort.total(variant, "unconverted_orders"):
+    if definition.unconverted is not None and cohort.total(variant, definition.unconverted):
         return Reason.UNCONVERTED
-    if definition.needs_cost and cohort.total(variant, "unknown_cost_orders"):
+    if definition.unknown_cost is not None and cohort.total(variant, definition.unknown_cost):
         return Reason.COST_UNKNOWN
     needs_exposure = experiment.anchor is Anchor.EXPOSURE or definition.needs_offer
     is_unseen = cohort.total(variant, "assigned") > 0 and not cohort.total(variant, "exposed")

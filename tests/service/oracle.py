@@ -266,6 +266,9 @@ def _orders(
         within_90 += age < 90 * DAY
         for days in (30, 90, 180):
             vector[f"ltv_{days}d"] += (margin or 0) if age < days * DAY else 0
+            vector[f"ltv_{days}d_unconverted"] += rate is None and age < days * DAY
+            is_unknown = rate is not None and balance.cost is None
+            vector[f"ltv_{days}d_unknown_cost"] += is_unknown and age < days * DAY
         if order.at >= end:
             continue
         vector["converted"] = 1
