@@ -10,13 +10,17 @@ from experiments.model import Experiment
 from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.posteriors.protocol import Posterior
 
+OPEN_WINDOWS = ", open windows counted"
 NO_LIFT = Interval(reason=Reason.IS_CONTROL.value)
 
 
 def metric_reports(
-    experiment: Experiment, cohort: Cohort, reading: Reading, *, seed: int
+    experiment: Experiment, cohort: Cohort, reading: Reading, *, seed: int, counts_open: bool = False
 ) -> dict[str, MetricReport]:
-    """One metric of every variant, with the naive and the winsorised figures where they differ."""
+    """One metric of every variant, with the naive and the winsorised figures where they differ.
+
+    `counts_open` labels every figure: units whose window is still open count, though shares follow outcomes.
+    """
     definition = reading.definition
     naive = winsorised = None
     if is_adaptive(experiment):
@@ -33,16 +37,16 @@ def metric_reports(
         key = variant.key
         sums = reading.table.of(key, reading.table.all_units)
         reports[key] = MetricReport(
-            figures=figures(reading, key),
+            figures=figures(reading, key, counts_open=counts_open),
             numerator=sums.numerator,
             denominator=sums.denominator,
-            naive=figures(naive, key) if naive else None,
-            winsorised=figures(winsorised, key) if winsorised else None,
+            naive=figures(naive, key, counts_open=counts_open) if naive else None,
+            winsorised=figures(winsorised, key, counts_open=counts_open) if winsorised else None,
         )
     return reports
 
 
-def figures(reading: Reading, variant: str) -> Figures:
+def figures(reading: Reading, variant: str, *, counts_open: bool = False) -> Figures:
     """The figures of one variant: its own, and against control where there is a comparison."""
     own = reading.own[variant]
     pair = reading.pairs.get(variant)
@@ -60,7 +64,7 @@ def figures(reading: Reading, variant: str) -> Figures:
         prob_best=ranking.prob_best.get(variant) if ranking else None,
         prob_beats_control=prob_beats(pair, reading.definition.sign) if isinstance(pair, Pair) else None,
         expected_loss=ranking.expected_loss.get(variant) if ranking else None,
-        method=method,
+        method=f"{method}{OPEN_WINDOWS}" if method is not None and counts_open else method,
         reason=reason,
     )
 

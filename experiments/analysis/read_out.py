@@ -68,7 +68,13 @@ def read_out(
     readings = _Readings(experiment, cohorts, definitions, seed)
     guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {
-        key: metric_reports(experiment, cohorts.of(definition.horizon), readings.of(key), seed=seed)
+        key: metric_reports(
+            experiment,
+            cohorts.of(definition.horizon),
+            readings.of(key),
+            seed=seed,
+            counts_open=is_adaptive(experiment) and not only_matured,
+        )
         for key, definition in shown.items()
     }
     objective = readings.of(experiment.policy.objective)
