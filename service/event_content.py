@@ -26,7 +26,8 @@ from service.decision_ids import DecisionRef, decode
 from service.event_types import UNSET, AnyEvent, given
 from service.keys import KeyKind, Principal, Scope
 from service.ledger.units import ANY_KIND, KIND_BITS
-from service.problems import field_problem
+from service.problems import bad_request, field_problem
+from service.wire import open_map_faults
 
 CLOCK_SKEW = timedelta(minutes=5)
 DEDUPLICATION = timedelta(days=90)
@@ -174,10 +175,9 @@ def _convertible(store: StoreState, order: wire.Order) -> None:
 
 
 def _properties(struct: AnyEvent) -> None:
-    for key, value in (given(struct.properties) or {}).items():
-        if not isinstance(value, str | int | float | bool | None):
-            pointer = "/properties/" + key.replace("~", "~0").replace("/", "~1")
-            raise field_problem(400, "not_a_scalar", pointer, "properties hold scalars only")
+    faults = open_map_faults(given(struct.properties) or {}, "/properties")
+    if faults:
+        raise bad_request(faults)
 
 
 def _time(caller: Principal, occurred_at: Any, now_us: int) -> tuple[int, bool]:

@@ -155,6 +155,8 @@ def _replace(change: Change, row: Any, document: Mapping[str, Any], cause: Cause
     check_change(before, after, started=started)
     if after == before:
         return
+    if after.variants != before.variants:
+        _refuse_over(row)
     _write(change, row, {"document": to_document(after)})
     _set_variants(change, row.experiment_no, after)
     if Lifecycle(row.state) in _SERVED and _moves_traffic(before, after):

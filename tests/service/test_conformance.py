@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.settings import ClockKind
-from tests.service.conftest import Shop
+from tests.service.conftest import Shop, document
 
 BEGINNING = "0001-01-01T00:00:00Z"
 BEFORE_IT = "0001-01-01T00:00:00+23:59"
@@ -164,3 +164,21 @@ def test_what_happened_to_an_offer_names_its_decision(shop: Shop, kind: str) -> 
 def test_only_the_clock_of_a_simulated_store_is_set(shop: Shop) -> None:
     assert shop.client.app.state.service.settings.clock is ClockKind.SYSTEM
     assert shop.post("/v1/clock", {"now": "2030-01-01T00:00:00Z"}).status_code == 409
+
+
+@pytest.mark.parametrize("value", [10**40, "x" * 4097, {}, [1]])
+def test_an_events_properties_are_scalars_that_every_client_can_read(shop: Shop, value: Any) -> None:
+    answer = shop.post("/v1/events", view(properties={"fine": 1, "a/b": value}))
+    assert (answer.status_code, fault(answer)[2]) == (400, "/properties/a~1b")
+
+
+@pytest.mark.parametrize("steps", [("start", "stop"), ("archive",)])
+def test_a_patch_adds_no_variant_to_what_is_over(shop: Shop, steps: tuple[str, ...]) -> None:
+    made = shop.post("/v1/experiments", document()).json()
+    for step in steps:
+        made = shop.post(f"/v1/experiments/checkout-addon/{step}").json()
+    variants = [*made["document"]["variants"], {"key": "hat", "offer": {"kind": "upsell", "sku": "HAT"}}]
+    path, etag = "/v1/experiments/checkout-addon", f'"{made["version"]}"'
+    answer = shop.patch(path, {"variants": variants}, etag)
+    assert (answer.status_code, answer.json()["code"]) == (409, "experiment_over")
+    assert shop.patch(path, {"name": "Socks, in hindsight"}, etag).status_code == 200
