@@ -170,7 +170,7 @@ def _judge_link(known: _Known, event: Arrived, struct: wire.Identify) -> Outcome
     name = _customer(event)
     customer, anonymous = known.units.get(name), known.units.get(struct.anonymous_id)
     customer_person, anonymous_person = _person(known, name), _person(known, struct.anonymous_id)
-    if name == struct.anonymous_id or (anonymous_person is not None and anonymous_person == customer):
+    if anonymous_person is not None and anonymous_person == customer:
         return ACCEPTED
     if customer_person not in (None, customer):
         remedy = "this customer is itself an anonymous id of another customer: identify that one"

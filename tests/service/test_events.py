@@ -279,6 +279,8 @@ def test_links_do_not_chain_and_the_first_stands(shop: Shop) -> None:
     assert send(shop, link("c2", "v1")) == (0, 0, ["already_identified"])
     assert send(shop, link("c3", "c1")) == (0, 0, ["identity_chain"])
     assert send(shop, link("v1", "v9")) == (0, 0, ["identity_chain"])
+    assert send(shop, link("v1", "v1")) == (0, 0, ["identity_chain"])  # a visitor of c1's already
+    assert send(shop, link("x", "x"), link("x", "x"), link("c7", "x")) == (2, 0, ["identity_chain"])
     assert send(shop, link("c5", "v5"), link("c6", "v5")) == (1, 0, ["already_identified"])
 
 
