@@ -2,7 +2,8 @@
 
 A version is published when some share moved by 0.005 or more, a guardrail changed state, a person
 changed something, or a day passed. After an experiment's first day shares move at most 24 times a day;
-a guardrail or a person is exempt.
+a kill, a throttle (and its end) or a person is exempt. Any other news in between is published with the
+shares as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from experiments.allocation.capping import new_caps
 from experiments.allocation.guarding import Guarded, guard
@@ -145,7 +146,8 @@ def _decide(
     )
     body = Body(proposal.held, proposal.burn_in, guarded.entries, promoted)
     if not is_person:
-        chosen = _worth_publishing(live, last, version, guarded, before, body, now_us)
+        may_move = _may_move(connection, live, last, now_us)
+        chosen = _worth_publishing(last, version, before, body, may_move=may_move)
         if chosen is None:
             return
         version = chosen
@@ -155,30 +157,38 @@ def _decide(
 
 
 def _worth_publishing(
-    live: LiveExperiment,
-    last: PolicyVersion,
-    version: PolicyVersion,
-    guarded: Guarded,
-    before: Mapping[str, Any],
-    body: Body,
-    now_us: int,
+    last: PolicyVersion, version: PolicyVersion, before: Mapping[str, Any], body: Body, *, may_move: bool
 ) -> PolicyVersion | None:
     """The version to publish, with its cause; None when nothing is worth one."""
-    if _states(guarded.entries) != _states(before["guardrails"]):
-        return replace(version, cause=Cause.GUARDRAIL)
-    if moved(last, version, by=MOVED_BY) and _may_move(live, last, now_us):
-        return version
-    if body.held != before["held"]:
-        return version
-    if now_us - last.published_at_us >= DAY_US:
-        return replace(version, cause=Cause.DAILY)
+    old, new = _states(before["guardrails"]), _states(body.guardrails)
+    is_exempt = _acting(old) != _acting(new)
+    allowed = version if may_move or is_exempt else _unmoved(version, last)
+    if old != new:
+        return replace(allowed, cause=Cause.GUARDRAIL)
+    if moved(last, allowed, by=MOVED_BY) or body.held != before["held"]:
+        return allowed
+    if version.published_at_us - last.published_at_us >= DAY_US:
+        return replace(allowed, cause=Cause.DAILY)
     return None
 
 
-def _may_move(live: LiveExperiment, last: PolicyVersion, now_us: int) -> bool:
-    """At most 24 moves a day once the first day is over."""
-    started_us = live.started_at_us or 0
-    return now_us - started_us < DAY_US or now_us - last.published_at_us >= HOUR_US
+def _unmoved(version: PolicyVersion, last: PolicyVersion) -> PolicyVersion:
+    """The version's posteriors with the shares that are served already."""
+    sets = {keys: replace(found, shares=last.shares_for(keys)) for keys, found in version.sets.items()}
+    return replace(version, sets=sets)
+
+
+def _may_move(connection: Connection, live: LiveExperiment, last: PolicyVersion, now_us: int) -> bool:
+    """At most 24 moves a day once the first day is over: an hour between one and the next."""
+    if now_us - (live.started_at_us or 0) < DAY_US:
+        return True
+    table = schema.policy_version.c
+    moved_at_us: int = connection.execute(
+        select(func.min(table.published_at_us)).where(
+            table.experiment_no == live.experiment_no, table.epoch == last.epoch
+        )
+    ).scalar_one()
+    return now_us - moved_at_us >= HOUR_US
 
 
 def _propose(
@@ -256,6 +266,11 @@ def _states(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     known = {(e["metric"], e["variant"]): e["state"] for e in entries}
     # Becoming computable is no change anybody acts on.
     return {place: state for place, state in known.items() if state not in _QUIET}
+
+
+def _acting(states: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """The states that change shares: a warning does not."""
+    return {place: state for place, state in states.items() if state != GuardrailState.WARN.value}
 
 
 _QUIET = (GuardrailState.UNKNOWN.value, GuardrailState.OK.value)
