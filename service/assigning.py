@@ -290,17 +290,17 @@ def _enrol(
     unit: bytes,
 ) -> Decision:
     assert live.policy is not None
-    chosen = eligible(live.experiment.variants, live.variant_states, ask.context, store.settings.out_of_stock)
+    # What history showed could be shown then, whatever has been retired or killed since.
+    states = {} if ask.mode is Mode.FORCED else live.variant_states
+    chosen = eligible(live.experiment.variants, states, ask.context, store.settings.out_of_stock)
     candidates = chosen.candidates
-    if ask.mode is Mode.FORCED and ask.variant is not None and ask.variant not in candidates:
-        # History showed it, so it could be shown.
-        candidates = tuple(
-            v.key for v in live.experiment.variants if v.key in candidates or v.key == ask.variant
-        )
     if len(candidates) < 2:
         return Decision("no_eligible_variant", live)
     if ask.mode is Mode.FORCED and ask.variant is not None and ask.propensity is not None:
         key, share = ask.variant, max(1, round(ask.propensity * SHARE_TOTAL))
+        if key not in candidates:
+            # Enrolled for the treatment only, such units would have no control to be compared with.
+            return Decision("not_eligible_now", live)
     else:
         shares = live.policy.shares_for(candidates)
         key = race(live.experiment.salt, unit, shares).winner

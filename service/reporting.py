@@ -31,7 +31,7 @@ def report(
     to_day: date | None,
     matured: bool | None,
 ) -> dict[str, Any]:
-    """The report of an experiment as of `now_us`, from its cells."""
+    """The report of an experiment as of `now_us`, up to which everything has been folded."""
     body = _last_body(connection, live)
     states = {
         (entry["metric"], entry["variant"]): GuardrailState(entry["state"])
@@ -54,7 +54,7 @@ def report(
     )
     document = report_to_wire(found)
     document["generated_at"] = to_wire(now_us)
-    document["folded_through"] = _folded_through(connection, live)
+    document["folded_through"] = to_wire(now_us)
     document["policy_version"] = None if live.policy is None else live.policy.number
     document["state"] = live.state.value
     document["segments"] = sorted({cell.key.segment for cell in cells} - {""})
@@ -132,16 +132,6 @@ def _current_shares(connection: Connection, live: LiveExperiment) -> dict[str, f
     sizes = _set_sizes(connection, live)
     first = _version(live.policy, sizes)["sets"][0]["shares"]
     return {variant.key: first.get(variant.key, 0.0) for variant in live.experiment.variants}
-
-
-def _folded_through(connection: Connection, live: LiveExperiment) -> str | None:
-    state, experiment = schema.fold_state.c, schema.experiment.c
-    found = connection.execute(
-        select(state.folded_through_us)
-        .join_from(schema.fold_state, schema.experiment, state.store_no == experiment.store_no)
-        .where(experiment.experiment_no == live.experiment_no)
-    ).scalar()
-    return None if found is None else to_wire(found)
 
 
 def _last_body(connection: Connection, live: LiveExperiment) -> Mapping[str, Any] | None:

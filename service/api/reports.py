@@ -78,8 +78,8 @@ async def report(request: AnyRequest, key: str) -> Response[bytes]:
         "from_day": _day(query.from_, "?from", live.time_zone),
         "to_day": _day(query.to, "?to", live.time_zone, is_end=True),
     }
-    await fold_pending(service, store.store_no)
     now_us = service.now_us(store)
+    await fold_pending(service, store.store_no)
     document = await service.read(
         lambda connection: reporting.report(
             connection,

@@ -26,7 +26,6 @@ from service.ledger.facts import (
     read_units,
 )
 from service.ledger.folds import fold_slice
-from service.ledger.statements import upsert
 from service.recording import mark_dirty
 
 
@@ -43,8 +42,6 @@ def _fold_some(connection: Connection, service: Service, store_no: int) -> bool:
     # Loaded here, not from the catalogue: the rules must be those committed before this slice.
     store = load_store(connection, store_no)
     units, orders = fold_slice(connection, store), fold_orders(connection, store)
-    row = {"store_no": store_no, "folded_through_us": service.now_us(store)}
-    upsert(connection, schema.fold_state, [row])
     return units == folds.SLICE or orders == balances.SLICE
 
 

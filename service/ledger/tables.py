@@ -312,11 +312,3 @@ class CartTimerRow(SQLModel, table=True):
     unit_no: int = _big(primary_key=True)
     store_no: int
     due_at_us: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
-
-
-class FoldStateRow(SQLModel, table=True):
-    """How far the folder has come with a store."""
-
-    __tablename__ = "fold_state"
-    store_no: int = Field(primary_key=True)
-    folded_through_us: int = _big()

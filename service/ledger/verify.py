@@ -89,6 +89,9 @@ def _verify_totals(
         rows = read_units(connection, store, [unit_no for unit_no in part if unit_no not in seen])
         members = [member for group in rows.groups for member in group]
         stored = _stored_totals(connection, store, members)
+        places: dict[int, list[Any]] = {}
+        for place in stored:
+            places.setdefault(place[1], []).append(place)
         for group in rows.groups:
             seen.update(group)
             report.units += len(group)
@@ -98,7 +101,7 @@ def _verify_totals(
                 (experiment_no, c.unit_no, c.period): _as_stored(c)
                 for experiment_no, c in fold_group(store, rows, group).contributions
             }
-            kept = {place: total for place, total in stored.items() if place[1] in group}
+            kept = {place: stored[place] for unit_no in group for place in places.get(unit_no, [])}
             _compare(report, f"store {store.key}: total of unit", kept, fresh)
         if progress is not None:
             progress("units", len(seen), len(enrolled))

@@ -250,13 +250,34 @@ def test_forced_records_what_history_chose(shop: Shop) -> None:
             variant=variant,
             propensity=0.125,
             occurred_at="2020-02-03T00:00:00+01:00",
-            context=CART if i % 2 else {},
         )
-        assert (made["variant"], made["propensity"]) == (variant, 0.125)
-        assert made["reason"] == ("not_eligible_now" if i % 2 else "forced")
+        assert (made["variant"], made["propensity"], made["reason"]) == (variant, 0.125, "forced")
     assert ask(shop, "u1", mode="forced", variant="none", propensity=0.5)["variant"] == "socks"
     report = shop.get("/v1/experiments/checkout-addon/report?from=2020-02-03&to=2020-02-04").json()
     assert [variant["assigned"] for variant in report["variants"]] == [4, 4]
+
+
+def test_history_that_had_no_choice_enrols_nobody_in_either_arm(shop: Shop) -> None:
+    """Enrolling only the treatment of such units would compare them with nobody like them."""
+    wide = [*document()["variants"], {"key": "cap", "offer": {"kind": "cross_sell", "sku": "CAP-1"}}]
+    shop.running(variants=wide)
+    for unit, variant, reason in (
+        ("a", "socks", "not_eligible_now"),
+        ("b", "none", "forced"),
+        ("c", "cap", "forced"),
+    ):
+        made = ask(shop, unit, mode="forced", variant=variant, propensity=0.5, context=CART)
+        assert made["reason"] == reason
+        assert (made["decision_id"] is None) == (variant == "socks")
+
+
+def test_history_of_a_retired_variant_can_still_be_recorded(shop: Shop) -> None:
+    wide = [*document()["variants"], {"key": "cap", "offer": {"kind": "cross_sell", "sku": "CAP-1"}}]
+    shop.running(variants=wide)
+    assert shop.post("/v1/experiments/checkout-addon/variants/socks/retire").status_code == 200
+    made = ask(shop, "a", mode="forced", variant="socks", propensity=0.5)
+    assert made["variant"] == "socks"
+    assert made["decision_id"] is not None
 
 
 def test_a_batch_answers_in_order_with_problems_in_their_place(shop: Shop) -> None:

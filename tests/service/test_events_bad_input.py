@@ -361,4 +361,4 @@ def test_every_table_is_watched(module_shop: Shop) -> None:
         names = (
             connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
         )
-    assert set(names) - {"alembic_version", "fold_state", "sqlite_sequence"} == set(TABLES)
+    assert set(names) - {"alembic_version", "sqlite_sequence"} == set(TABLES)

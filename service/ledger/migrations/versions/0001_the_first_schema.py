@@ -153,11 +153,6 @@ def upgrade() -> None:
     with op.batch_alter_table('experiment', schema=None) as batch_op:
         batch_op.create_index('experiment_key', ['store_no', 'key'], unique=True)
 
-    op.create_table('fold_state',
-    sa.Column('store_no', sa.Integer(), nullable=False),
-    sa.Column('folded_through_us', sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.PrimaryKeyConstraint('store_no')
-    )
     op.create_table('order_balance',
     sa.Column('store_no', sa.Integer(), nullable=False),
     sa.Column('order_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -283,7 +278,6 @@ def downgrade() -> None:
         batch_op.drop_index('order_balance_time')
 
     op.drop_table('order_balance')
-    op.drop_table('fold_state')
     with op.batch_alter_table('experiment', schema=None) as batch_op:
         batch_op.drop_index('experiment_key')
 
