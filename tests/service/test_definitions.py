@@ -125,7 +125,7 @@ def bin_edges(total: int) -> tuple[int, int]:
 def test_shares_move_once_an_hour_after_the_first_day_whatever_else_is_published(
     simulated_shop: Shop,
 ) -> None:
-    """A hold that comes and goes within the hour is told each time, and moves nothing before the hour is over."""
+    """A hold that comes and goes within the hour is told each time, and moves nothing before its end."""
     shop = simulated_shop
     clock(shop, timedelta(0))
     shop.running(policy=POLICY, attribution_window="1h", winsorise=None)
