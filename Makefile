@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FOREIGN := pyp[i]\.org|pythonhoste[d]|npmj[s]\.(org|com)|deb\.debia[n]|(^|[^a-z0-9_.])/(wor[k]|roo[t]|hom[e])/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint bench studies lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ lint: $(READY) ## Check format, rules, types, imports, and that nothing names th
 
 bench: $(READY) ## Measure the running service and write benchmarks/README.md (under 2 minutes)
 	@$(BIN)/python -m benchmarks
+
+studies: $(READY) ## Measure coverage under moving shares and write docs/calibration.md (a quarter of an hour)
+	@$(BIN)/python -m benchmarks.studies $(ARGS)
 
 lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \

@@ -4,7 +4,7 @@ Every unit of an arm has one of a few outcomes (nothing, an order, an order with
 them refunded), so an epoch of any size costs one multinomial draw and the truth is in closed form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
@@ -138,10 +138,18 @@ class Run:
     killed: frozenset[str]
 
 
-def simulate(design: Design, rng: np.random.Generator) -> Run:
-    """Run a design: draw an epoch's units by the current shares, then allocate as the service does."""
+def simulate(
+    design: Design,
+    rng: np.random.Generator,
+    watch: Callable[[Experiment, Sequence[Cell]], None] | None = None,
+) -> Run:
+    """Run a design: draw an epoch's units by the current shares, then allocate as the service does.
+
+    `watch` looks at the cells after every epoch.
+    """
     experiment, keys = design.experiment(), tuple(design.arms)
-    cells: list[Cell] = []
+    cells: dict[CellKey, Cell] = {}
+    opened = START
     active = frozenset(keys)
     first = propose(
         experiment, [], active, [], guarded=Guarded(), promoted=None, last=None, time_zone="UTC", now=_at(0)
@@ -155,14 +163,19 @@ def simulate(design: Design, rng: np.random.Generator) -> Run:
         for key, n in zip(keys, counts, strict=True):
             if n:
                 arm = replace(design.arms[key], conversion=design.arms[key].conversion * factor)
-                cells.append(_cell(key, arm, int(n), _day(epoch), version.epoch, keys, rng))
+                # One cell for each arm and epoch, on the day it began: nothing here looks at days
+                place = CellKey(key, "", 1, opened, version.epoch)
+                cell = cells.setdefault(place, Cell(place, frozenset(keys)))
+                _enrol(cell.moments, arm, int(n), rng)
         guarded, now = Guarded(), _at(epoch + 1)
         if design.guardrails:
-            guarded = guard(experiment, cells, active, entries, version, time_zone="UTC", now=now)
+            guarded = guard(
+                experiment, list(cells.values()), active, entries, version, time_zone="UTC", now=now
+            )
             entries, active = guarded.entries, active - guarded.killed
         proposal = propose(
             experiment,
-            cells,
+            list(cells.values()),
             active,
             [keys],
             guarded=guarded,
@@ -171,27 +184,20 @@ def simulate(design: Design, rng: np.random.Generator) -> Run:
             time_zone="UTC",
             now=now,
         )
-        sets = {tuple(k for k in found): shares for found, shares in proposal.sets.items()}
         chosen = PolicyVersion(
-            version.number + 1, version.epoch, 0, Cause.SHARES_MOVED, CONTROL, sets, guarded.capped
+            version.number + 1, version.epoch, 0, Cause.SHARES_MOVED, CONTROL, proposal.sets, guarded.capped
         )
         if moved(version, chosen):
-            is_same = same_shares(version, chosen)
-            version = chosen if is_same else replace(chosen, epoch=version.epoch + 1)
-    return Run(experiment, cells, _at(design.epochs), version, frozenset(keys) - active)
+            if not same_shares(version, chosen):
+                chosen, opened = replace(chosen, epoch=version.epoch + 1), _day(epoch + 1)
+            version = chosen
+        if watch is not None:
+            watch(experiment, list(cells.values()))
+    return Run(experiment, list(cells.values()), _at(design.epochs), version, frozenset(keys) - active)
 
 
-def _cell(
-    key: str,
-    arm: Arm,
-    n: int,
-    day: date,
-    epoch: int,
-    keys: tuple[str, ...],
-    rng: np.random.Generator,
-) -> Cell:
+def _enrol(moments: Moments, arm: Arm, n: int, rng: np.random.Generator) -> None:
     probabilities, vectors = arm.outcomes()
-    moments = Moments()
     for units, vector in zip(rng.multinomial(n, probabilities).tolist(), vectors, strict=True):
         names = sorted(name for name, value in vector.items() if value)
         for index, name in enumerate(names):
@@ -201,7 +207,6 @@ def _cell(
                 moments.products[place] = (
                     moments.products.get(place, 0) + units * vector[name] * vector[other]
                 )
-    return Cell(CellKey(key, "", 1, day, epoch), frozenset(keys), moments)
 
 
 def _day(epoch: int) -> date:
