@@ -1,9 +1,9 @@
 """The OpenAPI document is true: requests made from it, right and wrong, are answered as it says.
 
-Every check of Schemathesis is on (its default) but the one that needs two identities (`test_access.py` has it). Off for
-single calls, each for a reason that a schema cannot say, are below: a rule between fields (exactly one
-control; a cursor is one we gave) refuses data that fits the schema, and a list answers a wrong item in its
-place, with 200.
+Every check of Schemathesis is on (that is its default) but the one that needs two identities, which
+`test_access.py` has. Off for single calls, listed below, is what a schema cannot say: a rule between fields
+(exactly one control; a cursor is one we gave) refuses data that fits the schema, and a list answers a wrong
+item in its place, with 200.
 """
 
 from __future__ import annotations
