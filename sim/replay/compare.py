@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.replay.file_summary import FileSummary
-from sim.replay.tally import Z95, ArmNumbers, Figure
+from sim.replay.tally import Z95, Figure, VariantNumbers
 
 TOLERANCE = 1e-9  # relative: both sides add the same integers, only the division may round
 SAMPLING_ERRORS = 4.5  # kept rows further than this from the file's rate are no sample of it
@@ -27,18 +27,18 @@ class Comparison:
     reason: str | None = None
 
 
-def compare_report(numbers: Mapping[str, ArmNumbers], report: Mapping[str, Any]) -> list[Comparison]:
+def compare_report(numbers: Mapping[str, VariantNumbers], report: Mapping[str, Any]) -> list[Comparison]:
     """Per variant: units and each metric, by numerator and denominator, to the last digit."""
     served = {variant["key"]: variant for variant in report["variants"]}
     rows: list[Comparison] = []
-    for key, arm in numbers.items():
+    for key, ours in numbers.items():
         variant = served.get(key)
         if variant is None:
-            rows.append(Comparison(key, "units", arm.units, None, False, reason="no such variant"))
+            rows.append(Comparison(key, "units", ours.units, None, False, reason="no such variant"))
             continue
         assigned = variant["assigned"]
-        rows.append(Comparison(key, "units", arm.units, assigned, arm.units == assigned))
-        rows.extend(_metric(key, metric, figure, variant) for metric, figure in arm.metrics.items())
+        rows.append(Comparison(key, "units", ours.units, assigned, ours.units == assigned))
+        rows.extend(_metric(key, metric, figure, variant) for metric, figure in ours.metrics.items())
     return rows
 
 
@@ -66,7 +66,9 @@ def _metric(key: str, metric: str, figure: Figure, variant: Mapping[str, Any]) -
     )
 
 
-def compare_sample(file: Mapping[str, ArmNumbers], kept: Mapping[str, ArmNumbers]) -> list[Comparison]:
+def compare_sample(
+    file: Mapping[str, VariantNumbers], kept: Mapping[str, VariantNumbers]
+) -> list[Comparison]:
     """Whether the rows kept look like a sample of the file: each rate within sampling error of it.
 
     The error is the file's own, scaled to the sample's size: a small sample of rare purchases cannot
@@ -78,12 +80,12 @@ def compare_sample(file: Mapping[str, ArmNumbers], kept: Mapping[str, ArmNumbers
             metric,
             figure.value,
             sample.value,
-            kept[key].units < JUDGED_UNITS or _is_near(figure, sample, arm.units / kept[key].units),
+            kept[key].units < JUDGED_UNITS or _is_near(figure, sample, whole.units / kept[key].units),
             _interval(figure.low, figure.high),
             _interval(sample.low, sample.high),
         )
-        for key, arm in file.items()
-        for metric, figure in arm.metrics.items()
+        for key, whole in file.items()
+        for metric, figure in whole.metrics.items()
         for sample in [kept[key].metrics[metric]]
         if sample.value is not None and figure.value is not None
     ]

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.times import format_instant
 from sim.replay.actions import Action, Assign, Event
 from sim.replay.errors import BadFile
-from sim.replay.mapping import InvoiceLines, ReplayMapping, SplitArm
+from sim.replay.mapping import InvoiceLines, ReplayMapping, SplitVariant
 from sim.replay.matching import Invoice, Line, Match, in_order, match_cancellations
 from sim.replay.source import Row
 from sim.replay.units import split_variant, unit_of
@@ -17,7 +17,7 @@ from sim.replay.values import parse_count, parse_decimal, parse_id, to_minor
 def invoice_actions(rows: Sequence[Row], mapping: ReplayMapping) -> list[Action]:
     """An order event per order, an event per (cancellation, order) pair and per orphan.
 
-    With an arm in the mapping, each unit is enrolled at its first order.
+    With a split in the mapping, each unit is enrolled at its first order.
     """
     invoices = read_invoices(rows, mapping)
     actions: list[Action] = [*_enrolments(invoices, mapping)]
@@ -57,15 +57,15 @@ def _add_line(
 
 
 def _enrolments(invoices: Iterable[Invoice], mapping: ReplayMapping) -> Iterator[Assign]:
-    arm = mapping.arm
-    if not isinstance(arm, SplitArm):
+    split = mapping.variant
+    if not isinstance(split, SplitVariant):
         return
     enrolled: set[str] = set()
     for invoice in invoices:
         if not invoice.is_cancellation and invoice.unit not in enrolled:
             enrolled.add(invoice.unit)
-            variant = split_variant(invoice.unit, arm.shares)
-            yield Assign(invoice.at, invoice.row, invoice.unit, variant, arm.shares[variant])
+            variant = split_variant(invoice.unit, split.shares)
+            yield Assign(invoice.at, invoice.row, invoice.unit, variant, split.shares[variant])
 
 
 def _order(invoice: Invoice, mapping: ReplayMapping) -> Event:

@@ -19,7 +19,7 @@ class Mode(StrEnum):
     """How rows meet the experiment."""
 
     FORCED = "forced"  # every unit gets the variant the file logged
-    REJECTION = "rejection"  # the service chooses; rows whose logged arm agrees are kept
+    REJECTION = "rejection"  # the service chooses; rows whose logged variant agrees are kept
     EVENTS = "events"  # the file logs no experiment, only outcomes
 
 
@@ -67,15 +67,15 @@ class UnitSource:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedArm:
+class LoggedVariant:
     """The variant is in the file: cell -> variant key."""
 
     column: str
-    variants: Mapping[str, str]
+    keys: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class SplitArm:
+class SplitVariant:
     """The file has no variant: a hash of the unit's id alone splits units by these shares."""
 
     shares: Mapping[str, float]
@@ -134,7 +134,7 @@ class ReplayMapping:
     currency: str
     events: tuple[EventRule, ...]
     context: Mapping[str, ContextColumn]
-    arm: LoggedArm | SplitArm | None = None
+    variant: LoggedVariant | SplitVariant | None = None
     propensity: Source | None = None
     orders: InvoiceLines | None = None
     cancellations: InvoiceLines | None = None
@@ -147,8 +147,8 @@ class ReplayMapping:
         names: set[str] = {*self.where.columns, *self.unit.columns}
         if isinstance(self.time, ColumnTime):
             names.add(self.time.column)
-        if isinstance(self.arm, LoggedArm):
-            names.add(self.arm.column)
+        if isinstance(self.variant, LoggedVariant):
+            names.add(self.variant.column)
         if self.propensity and self.propensity.column:
             names.add(self.propensity.column)
         names.update(source.column for source in self.context.values())

@@ -23,11 +23,11 @@ from sim.replay.mapping import (
     EventRule,
     FieldKind,
     InvoiceLines,
-    LoggedArm,
+    LoggedVariant,
     Mode,
     ReplayMapping,
     Source,
-    SplitArm,
+    SplitVariant,
     SpreadTime,
     UnitSource,
 )
@@ -38,7 +38,7 @@ from sim.replay.values import decimal_or_none
 TOP_LEVEL = frozenset(
     {
         *("name", "mode", "file", "where", "time", "clock", "step", "settle", "unit", "currency"),
-        *("arm", "propensity", "context", "events", "orders", "cancellations", "experiment"),
+        *("variant", "propensity", "context", "events", "orders", "cancellations", "experiment"),
     }
 )
 
@@ -91,7 +91,7 @@ def _build(top: Node, default_name: str) -> ReplayMapping:
         currency=currency,
         events=tuple(_event(node, experiment) for node in top.children("events")),
         context=_context(top.child("context")),
-        arm=_arm(top.child("arm")),
+        variant=_variant(top.child("variant")),
         propensity=_propensity(top),
         orders=_lines(top.child("orders")),
         cancellations=_lines(top.child("cancellations")),
@@ -147,10 +147,10 @@ def _unit(top: Node) -> UnitSource:
     return UnitSource()
 
 
-def _arm(node: Node | None) -> LoggedArm | SplitArm | None:
+def _variant(node: Node | None) -> LoggedVariant | SplitVariant | None:
     if node is None:
         return None
-    node.only({"column", "variants", "split"})
+    node.only({"column", "keys", "split"})
     split = node.raw("split")
     if split is not None:
         if not isinstance(split, dict) or not all(_is_share(share) for share in split.values()):
@@ -158,12 +158,12 @@ def _arm(node: Node | None) -> LoggedArm | SplitArm | None:
             return None
         if abs(sum(split.values()) - 1) > 1e-9:
             node.fault("split", "the shares must add up to 1")
-        return SplitArm({str(key): float(share) for key, share in split.items()})
-    variants = node.raw("variants")
-    if not isinstance(variants, dict) or not variants:
-        node.fault("variants", "a map of the file's arm to the variant's key is needed")
+        return SplitVariant({str(key): float(share) for key, share in split.items()})
+    keys = node.raw("keys")
+    if not isinstance(keys, dict) or not keys:
+        node.fault("keys", "a map of the file's cell to the variant's key is needed")
         return None
-    return LoggedArm(node.text("column"), {str(cell): str(key) for cell, key in variants.items()})
+    return LoggedVariant(node.text("column"), {str(cell): str(key) for cell, key in keys.items()})
 
 
 def _is_share(value: object) -> bool:

@@ -19,10 +19,10 @@ from sim.replay.mapping import (
     ContextType,
     EventRule,
     FieldKind,
-    LoggedArm,
+    LoggedVariant,
     ReplayMapping,
     Source,
-    SplitArm,
+    SplitVariant,
 )
 from sim.replay.source import Row
 from sim.replay.units import split_variant, unit_of
@@ -34,7 +34,7 @@ FALSE_WORDS = frozenset({"0", "false", "no", "f", "n", ""})
 
 @dataclass(frozen=True, slots=True)
 class LoggedRow:
-    """What the file says happened to a unit: its arm and what followed."""
+    """What the file says happened to a unit: its variant and what followed."""
 
     assign: Assign
     events: tuple[Event, ...]
@@ -66,14 +66,14 @@ def _row_actions(rows: Sequence[Row], mapping: ReplayMapping) -> Iterator[Action
     first: dict[str, Assign] = {}
     for row in rows:
         unit = unit_of(row, mapping)
-        if mapping.arm is not None:
+        if mapping.variant is not None:
             assign = _assign(row, unit, mapping)
             earlier = first.setdefault(unit, assign)
             if earlier is assign:
                 yield assign
             elif earlier.variant != assign.variant:
                 raise BadFile(
-                    f"unit {unit!r} has arm {assign.variant!r} here and {earlier.variant!r} in row "
+                    f"unit {unit!r} has variant {assign.variant!r} here and {earlier.variant!r} in row "
                     f"{earlier.row}; a unit has one variant",
                     row.number,
                 )
@@ -119,21 +119,22 @@ def _cell(source: Source, row: Row) -> str:
 
 
 def _assign(row: Row, unit: str, mapping: ReplayMapping) -> Assign:
-    match mapping.arm:
-        case LoggedArm(column, variants):
+    match mapping.variant:
+        case LoggedVariant(column, keys):
             cell = row.values[column].strip()
-            if cell not in variants:
-                known = ", ".join(map(repr, variants))
+            if cell not in keys:
+                known = ", ".join(map(repr, keys))
                 raise BadFile(
-                    f"column {column!r} holds {cell!r}, which is no arm; known are {known}", row.number
+                    f"column {column!r} holds {cell!r}, which stands for no variant; known are {known}",
+                    row.number,
                 )
-            variant = variants[cell]
+            variant = keys[cell]
             propensity = _propensity(row, mapping)
-        case SplitArm(shares):
+        case SplitVariant(shares):
             variant = split_variant(unit, shares)
             propensity = shares[variant]
         case None:
-            raise AssertionError("a mapping without an arm assigns nobody")
+            raise AssertionError("a mapping without a variant assigns nobody")
     context = {key: _context_value(source, row) for key, source in mapping.context.items()}
     return Assign(row.at, row.number, unit, variant, propensity, context)
 

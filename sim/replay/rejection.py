@@ -1,9 +1,9 @@
-"""The replay of Li et al. (2011): the service chooses, and rows whose logged arm agrees are kept.
+"""The replay of Li et al. (2011): the service chooses, and rows whose logged variant agrees are kept.
 
 Each step of simulated time moves the clock (the folder and the allocator take the steps due), asks in
 `preview` what every row of the step would get, records the rows that agree as forced assignments with
-the propensity that preview answered, and sends what followed as its time comes. If the log drew its arms
-evenly, the kept rows are a sample of what the policy would have seen live.
+the propensity that preview answered, and sends what followed as its time comes. If the log drew its
+variants evenly, the kept rows are a sample of what the policy would have seen live.
 
 Source: Li, Chu, Langford, Wang (2011), Unbiased offline evaluation of contextual-bandit-based news
 article recommendation algorithms, section 3.

@@ -20,7 +20,7 @@ from sim.replay.mapping_reader import read_mapping
 from sim.replay.plan import LoggedRow, forced_actions, logged_rows
 from sim.replay.rejection import RejectionReplay
 from sim.replay.source import Row, read_rows
-from sim.replay.tally import ArmNumbers, tally
+from sim.replay.tally import VariantNumbers, tally
 from sim.replay.timekeeper import Timekeeper
 
 Tick = Callable[[int], None]
@@ -152,7 +152,7 @@ def enter_experiment(service: Service, mapping: ReplayMapping) -> None:
 
 
 def _add_report(
-    outcome: Outcome, service: Service, experiment: Experiment, numbers: dict[str, ArmNumbers]
+    outcome: Outcome, service: Service, experiment: Experiment, numbers: dict[str, VariantNumbers]
 ) -> None:
     report = service.get(f"/v1/experiments/{experiment.key}/report", matured="false")
     outcome.file["variants"] = _plain(numbers)
@@ -171,13 +171,13 @@ def _add_summary(outcome: Outcome, service: Service, rows: Sequence[Row], action
     outcome.comparisons += compare_summary(summary, served)
 
 
-def _tally(actions: Sequence[Action], experiment: Experiment) -> dict[str, ArmNumbers]:
+def _tally(actions: Sequence[Action], experiment: Experiment) -> dict[str, VariantNumbers]:
     assigns = [action for action in actions if isinstance(action, Assign)]
     events = [action for action in actions if isinstance(action, Event)]
     return tally(assigns, events, experiment)
 
 
-def _tally_rows(rows: Sequence[LoggedRow], experiment: Experiment) -> dict[str, ArmNumbers]:
+def _tally_rows(rows: Sequence[LoggedRow], experiment: Experiment) -> dict[str, VariantNumbers]:
     return tally([row.assign for row in rows], [e for row in rows for e in row.events], experiment)
 
 
@@ -185,11 +185,11 @@ def _last(rows: Sequence[LoggedRow]) -> datetime:
     return max([rows[-1].assign.at, *(event.at for row in rows for event in row.events)])
 
 
-def _plain(numbers: dict[str, ArmNumbers]) -> dict[str, Any]:
+def _plain(numbers: dict[str, VariantNumbers]) -> dict[str, Any]:
     return {
         key: {
-            "units": arm.units,
-            "metrics": {name: {"value": f.value, **asdict(f)} for name, f in arm.metrics.items()},
+            "units": found.units,
+            "metrics": {name: {"value": f.value, **asdict(f)} for name, f in found.metrics.items()},
         }
-        for key, arm in numbers.items()
+        for key, found in numbers.items()
     }

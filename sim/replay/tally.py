@@ -35,7 +35,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmNumbers:
+class VariantNumbers:
     """What the file says of one variant."""
 
     units: int
@@ -59,7 +59,7 @@ class _Order:
 
 def tally(
     assigns: Iterable[Assign], events: Iterable[Event], experiment: Experiment
-) -> dict[str, ArmNumbers]:
+) -> dict[str, VariantNumbers]:
     """Per variant of the experiment: units, and each metric the events can tell of."""
     enrolled = {assign.unit: assign for assign in assigns}
     units = {unit: _Unit() for unit in enrolled}
@@ -72,13 +72,13 @@ def tally(
             _add(event, event.at - assign.at, units[event.unit], orders, experiment)
     for order in orders.values():
         _add_order(order, units[order.unit].sums)
-    arms: dict[str, list[_Unit]] = {variant.key: [] for variant in experiment.variants}
+    members: dict[str, list[_Unit]] = {variant.key: [] for variant in experiment.variants}
     for unit, assign in enrolled.items():
-        arms[assign.variant].append(units[unit])
+        members[assign.variant].append(units[unit])
     metrics = _metrics(kinds, experiment)
     return {
-        key: ArmNumbers(len(arm), {m: _figure(arm, *spec) for m, spec in metrics.items()})
-        for key, arm in arms.items()
+        key: VariantNumbers(len(units_of), {m: _figure(units_of, *spec) for m, spec in metrics.items()})
+        for key, units_of in members.items()
     }
 
 
@@ -151,8 +151,8 @@ def _metrics(kinds: set[str], experiment: Experiment) -> dict[str, _Spec]:
     return metrics
 
 
-def _figure(arm: list[_Unit], kind: MetricKind, numerator: str, denominator: str) -> Figure:
-    pairs = [(_total(unit, numerator), _total(unit, denominator)) for unit in arm]
+def _figure(units: list[_Unit], kind: MetricKind, numerator: str, denominator: str) -> Figure:
+    pairs = [(_total(unit, numerator), _total(unit, denominator)) for unit in units]
     top = math.fsum(x for x, _ in pairs)
     bottom = math.fsum(y for _, y in pairs)
     if not bottom:
@@ -160,7 +160,7 @@ def _figure(arm: list[_Unit], kind: MetricKind, numerator: str, denominator: str
     if kind is MetricKind.PROPORTION:
         return Figure(top, bottom, *wilson(top, bottom))
     ratio = top / bottom
-    n = len(arm)
+    n = len(units)
     if n < 2:
         return Figure(top, bottom)
     squares = math.fsum((x - ratio * y) ** 2 for x, y in pairs)

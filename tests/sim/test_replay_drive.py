@@ -20,7 +20,7 @@ from sim.replay.show import as_json
 from tests.sim.replay_fake import FakeService
 
 MAPPINGS = Path(__file__).parents[2] / "sim" / "mappings"
-ARMS = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")
+MAILS = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def csv_file(tmp_path: Path) -> Path:
         visit = rng.random() < 0.3
         buys = visit and rng.random() < 0.3
         spend = f"{rng.uniform(5, 99):.2f}" if buys else "0"
-        lines.append(f"Web,Rural,{rng.randrange(2)},{rng.choice(ARMS)},{visit:d},{buys:d},{spend}")
+        lines.append(f"Web,Rural,{rng.randrange(2)},{rng.choice(MAILS)},{visit:d},{buys:d},{spend}")
     path = tmp_path / "made.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -75,11 +75,11 @@ def test_a_forced_replay_agrees_and_a_second_one_changes_nothing(csv_file: Path)
     assert first.comparisons == second.comparisons
 
 
-def test_each_customer_gets_the_logged_arm_with_its_propensity(csv_file: Path) -> None:
+def test_each_customer_gets_the_logged_variant_with_its_propensity(csv_file: Path) -> None:
     fake = FakeService()
     run(fake, csv_file)
     lines = csv_file.read_text(encoding="utf-8").splitlines()[1:]
-    variants = dict(zip(ARMS, ("none", "mens", "womens"), strict=True))
+    variants = dict(zip(MAILS, ("none", "mens", "womens"), strict=True))
     for number, line in enumerate(lines, 1):
         found = fake.assignments[f"hillstrom-email/customer-{number}"]
         assert found["variant"] == variants[line.split(",")[3]]
@@ -242,7 +242,7 @@ def test_events_that_name_their_decision_find_it_even_when_shuffled(tmp_path: Pa
         "mode": "forced",
         "clock": {"start": "2024-01-01T00:00:00Z", "days": 2},
         "unit": {"row": "u"},
-        "arm": {"column": "arm", "variants": {"A": "none", "B": "mail"}},
+        "variant": {"column": "mail", "keys": {"A": "none", "B": "mail"}},
         "propensity": 0.5,
         "events": [{"type": "exposure"}, {"type": "click", "when": "click == 1", "after": "1m"}],
         "experiment": yaml.safe_load((MAPPINGS / "online_retail.yaml").read_text(encoding="utf-8"))[
@@ -259,7 +259,7 @@ def test_events_that_name_their_decision_find_it_even_when_shuffled(tmp_path: Pa
     )
     (tmp_path / "map.yaml").write_text(yaml.safe_dump(mapping), encoding="utf-8")
     lines = [f"{'AB'[n % 2]},{n % 3 == 0:d}" for n in range(1500)]
-    (tmp_path / "clicks.csv").write_text("\n".join(["arm,click", *lines]), encoding="utf-8")
+    (tmp_path / "clicks.csv").write_text("\n".join(["mail,click", *lines]), encoding="utf-8")
     fake = FakeService()
     with Service("http://test", "k", transport=fake.transport) as service:
         replay(service, tmp_path / "clicks.csv", tmp_path / "map.yaml", Options(shuffle=3), _quiet)

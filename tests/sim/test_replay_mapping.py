@@ -67,8 +67,8 @@ def test_a_fraction_is_a_propensity() -> None:
         ({"unit": {"row": "a", "column": "b"}}, "unit: a column"),
         ({"propensity": 1.5}, "propensity: a number in (0, 1]"),
         ({"propensity": None}, "propensity: say with which"),
-        ({"arm": {"column": "segment", "variants": {"A": "nobody"}}}, "arm: 'nobody' is no variant"),
-        ({"arm": {"split": {"none": 0.5, "mens": 0.4}}}, "arm/split: the shares must add up"),
+        ({"variant": {"column": "segment", "keys": {"A": "nobody"}}}, "variant: 'nobody' is no variant"),
+        ({"variant": {"split": {"none": 0.5, "mens": 0.4}}}, "variant/split: the shares must add up"),
         ({"events": [{"type": "sale"}]}, "events/0/type: 'sale' is none of"),
         ({"events": [{"type": "order"}]}, "events/0/amount: a column"),
         ({"events": [{"type": "custom", "name": "v", "when": "visit"}]}, "events/0/when: 'visit' is no test"),
@@ -84,7 +84,7 @@ def test_a_fraction_is_a_propensity() -> None:
             "cancellations: need",
         ),
         ({"mode": "rejection", "propensity": 0.5}, "propensity: mode rejection needs a log drawn evenly"),
-        ({"mode": "events"}, "arm: mode events knows no logged arm"),
+        ({"mode": "events"}, "variant: mode events knows no logged variant"),
     ],
 )
 def test_a_fault_is_named_with_its_place(changes: dict[str, Any], where: str) -> None:

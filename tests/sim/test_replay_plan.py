@@ -12,7 +12,7 @@ from sim.replay.mapping import ReplayMapping
 from sim.replay.mapping_reader import parse_mapping, read_mapping
 from sim.replay.plan import forced_actions, logged_rows, row_events
 from sim.replay.source import Row, read_rows
-from sim.replay.tally import ArmNumbers, tally, wilson
+from sim.replay.tally import VariantNumbers, tally, wilson
 from sim.replay.units import split_variant
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def mapping_of(**changes: Any) -> ReplayMapping:
         "mode": "forced",
         "clock": {"start": "2024-01-01T00:00:00Z", "days": 1},
         "unit": "who",
-        "arm": {"column": "arm", "variants": {"A": "none", "B": "mail"}},
+        "variant": {"column": "mail", "keys": {"A": "none", "B": "mail"}},
         "propensity": "p",
         "events": [
             {"type": "exposure"},
@@ -53,7 +53,7 @@ def mapping_of(**changes: Any) -> ReplayMapping:
 
 
 def row(number: int, minute: int = 0, **cells: str) -> Row:
-    values = {"who": f"u{number}", "arm": "B", "p": "0.25", "clicked": "0", "amount": "0", "cost": ""}
+    values = {"who": f"u{number}", "mail": "B", "p": "0.25", "clicked": "0", "amount": "0", "cost": ""}
     return Row(number, NOON + timedelta(minutes=minute), {**values, **cells})
 
 
@@ -104,8 +104,8 @@ def test_an_empty_optional_cell_is_left_out() -> None:
 def test_a_unit_is_assigned_once_and_has_one_variant() -> None:
     actions = forced_actions([row(1, who="x"), row(2, 1, who="x")], mapping_of())
     assert sum(isinstance(action, Assign) for action in actions) == 1
-    with pytest.raises(BadFile, match="row 2: unit 'x' has arm 'none' here and 'mail' in row 1"):
-        forced_actions([row(1, who="x"), row(2, 1, who="x", arm="A")], mapping_of())
+    with pytest.raises(BadFile, match="row 2: unit 'x' has variant 'none' here and 'mail' in row 1"):
+        forced_actions([row(1, who="x"), row(2, 1, who="x", mail="A")], mapping_of())
     with pytest.raises(BadFile, match="row 2: unit 'x' was already in row 1"):
         logged_rows([row(1, who="x"), row(2, 1, who="x")], mapping_of())
 
@@ -113,12 +113,12 @@ def test_a_unit_is_assigned_once_and_has_one_variant() -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ({"arm": "C"}, "row 1: column 'arm' holds 'C'"),
+        ({"mail": "C"}, "row 1: column 'mail' holds 'C'"),
         ({"p": "0"}, "a propensity lies in"),
         ({"p": "x"}, "'p'"),
     ],
 )
-def test_a_wrong_arm_or_propensity_names_the_row(cells: dict[str, str], message: str) -> None:
+def test_a_wrong_variant_or_propensity_names_the_row(cells: dict[str, str], message: str) -> None:
     with pytest.raises(BadFile, match=message):
         forced_actions([row(1, **cells)], mapping_of())
 
@@ -143,7 +143,7 @@ def test_a_split_follows_its_shares_and_nothing_but_the_unit() -> None:
     assert chosen == [split_variant(f"unit-{n}", {"a": 0.2, "b": 0.8}) for n in range(10_000)]
 
 
-def numbers(rows: list[Row], mapping: ReplayMapping) -> dict[str, ArmNumbers]:
+def numbers(rows: list[Row], mapping: ReplayMapping) -> dict[str, VariantNumbers]:
     actions = forced_actions(rows, mapping)
     assert mapping.experiment is not None
     return tally(
@@ -178,18 +178,22 @@ def test_wilson_by_the_published_value() -> None:
 @pytest.mark.skipif(not DATA.exists(), reason="the e-mail file is not beside this repository")
 def test_the_real_file_gives_its_published_rates() -> None:
     mapping = read_mapping(HILLSTROM)
-    arms = numbers(read_rows(DATA, mapping), mapping)
-    assert {key: arm.units for key, arm in arms.items()} == {"none": 21_306, "mens": 21_307, "womens": 21_387}
+    found = numbers(read_rows(DATA, mapping), mapping)
+    assert {key: one.units for key, one in found.items()} == {
+        "none": 21_306,
+        "mens": 21_307,
+        "womens": 21_387,
+    }
 
     def column(metric: str, digits: int, scale: float = 1.0) -> list[float]:
-        values = [arm.metrics[metric].value for arm in arms.values()]
+        values = [one.metrics[metric].value for one in found.values()]
         return [round(scale * value, digits) for value in values if value is not None]
 
     assert column("visit_rate", 3, 100) == [10.617, 18.276, 15.140]
     assert column("conversion_rate", 4, 100) == [0.5726, 1.2531, 0.8837]
     assert column("revenue_per_unit", 4, 0.01) == [0.6528, 1.4226, 1.0772]
     assert column("aov", 2, 0.01) == [114.00, 113.53, 121.89]
-    none = arms["none"].metrics["revenue_per_unit"]
+    none = found["none"].metrics["revenue_per_unit"]
     assert none.low is not None
     assert none.value is not None
     sd = (none.value - none.low) / 1.959964 * 21_306**0.5
