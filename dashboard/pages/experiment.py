@@ -5,11 +5,12 @@ fetched before it is drawn: a page never shows half of one moment and half of an
 """
 
 import os
+from collections import Counter
 from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, notices, reading, sections, words
+from dashboard import markup, notices, reading, sections
 from dashboard.client import Client, ServiceError
 
 Json: TypeAlias = dict[str, Any]
@@ -20,7 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _STATE_ORDER = ("running", "paused", "stopped", "draft", "archived")
 _COLUMNS = (3, 3, 2, 2)  # the same for title and filters, so that the switches stand in line
 _ALL = "All visitors"
-_LEADING = ""
+_LEADING = "Leading now"  # never a variant's key: those hold no space and no capital
 _MATURED_HELP = (
     "On: only units whose attribution window has closed, so that every variant had the same time to sell. "
     "Off: everyone so far; a variant whose share has just grown then has younger units and reads too low."
@@ -53,9 +54,8 @@ def _choose(client: Client) -> None:
     if not experiments:
         sections.notice(notices.no_experiments())
         return
-    names = {str(item["key"]): _name(item) for item in experiments}
     columns = st.columns(_COLUMNS, vertical_alignment="bottom")
-    chosen = _chosen_experiment(columns[0], names)
+    chosen = _chosen_experiment(columns[0], _names(experiments))
     experiment = next((item for item in experiments if item["key"] == chosen), experiments[0])
     key, document = str(experiment["key"]), cast("Json", experiment.get("document") or {})
     if experiment.get("state") == "draft":
@@ -134,16 +134,9 @@ def _variant(place: Any, report: Json, experiment: str) -> str | None:
     if leader is None:
         return None
 
-    def name_of(key: str) -> str:
-        return f"Leading now: {leader}" if key == _LEADING else key
-
-    chosen = place.selectbox(
-        "Variant",
-        [_LEADING, *reading.treatments(report)],
-        format_func=name_of,
-        key=f"variant-{experiment}",
-    )
-    return str(chosen) if chosen else leader
+    options = [_LEADING, *reading.treatments(report)]
+    chosen = str(place.selectbox("Variant", options, key=f"variant-{experiment}"))
+    return leader if chosen == _LEADING else chosen
 
 
 def _order(experiment: Json) -> tuple[int, str]:
@@ -152,6 +145,14 @@ def _order(experiment: Json) -> tuple[int, str]:
     return place, str(experiment.get("key"))
 
 
-def _name(experiment: Json) -> str:
-    name = str((experiment.get("document") or {}).get("name") or experiment["key"])
-    return f"{name} ({words.state(str(experiment.get('state')))[2].lower()})"
+def _names(experiments: list[Json]) -> dict[str, str]:
+    """Key -> label, each label once and free of what may change between two refreshes, such as the state.
+
+    A box knows its choice by the label alone: with another label the choice would be lost, or shown wrong.
+    """
+    names = {str(item["key"]): str((item.get("document") or {}).get("name") or "") for item in experiments}
+    count = Counter(names.values())
+    return {
+        key: name if name and count[name] == 1 else f"{name} ({key})" if name else key
+        for key, name in names.items()
+    }

@@ -33,6 +33,39 @@ def test_another_variant_can_be_read(fake, page_of) -> None:
     assert "The service gives no verdict on this variant" in page.html
 
 
+def test_the_box_does_not_name_a_leader_who_may_change_while_it_stands_there(fake, page_of) -> None:
+    """Streamlit goes on showing the label chosen once: with the leader in it, it named the old one."""
+    page = page_of(fake.url)
+    before = page.app.selectbox(key="variant-checkout-addon").options
+    assert "Headline: socks against none" in page.html
+    fake.report["verdict"] = {**fake.report["verdict"], "variant": "race-pack"}
+    page.app.run()
+    assert "Headline: race-pack against none" in page.html
+    assert page.app.selectbox(key="variant-checkout-addon").options == before
+
+
+def test_a_chosen_experiment_stays_chosen_when_its_state_changes(fake, page_of) -> None:
+    """Two of the same name are told apart; the label holds nothing that a refresh may change."""
+    name = fake.experiments[0]["document"]["name"]
+    fake.experiments.append(experiment("another-one"))
+    fake.experiments[1]["document"]["name"] = name
+    page = page_of(fake.url)
+    box = page.app.selectbox(key="experiment")
+    assert sorted(box.options) == [f"{name} (another-one)", f"{name} (checkout-addon)"]
+    box.select("another-one").run()
+    fake.experiments[1]["state"] = "paused"
+    fake.seen.clear()
+    page.app.run()
+    page.assert_calm()
+    assert page.app.selectbox(key="experiment").options == [
+        f"{name} (checkout-addon)",
+        f"{name} (another-one)",
+    ]
+    assert [path for path, _ in fake.seen if path.endswith("/report")] == [
+        "/v1/experiments/another-one/report"
+    ]
+
+
 def test_the_verdict_of_the_variant_itself_is_shown_when_the_report_has_one(fake, page_of) -> None:
     fake.report["variants"][3]["verdict"] = {
         "kind": "toxic",
@@ -135,6 +168,8 @@ def test_a_report_that_lacks_whole_blocks_does_not_break_the_page(fake, page_of)
     fake.policy = {}
     page = page_of(fake.url)
     page.assert_calm()
+    assert "The service gives no verdict on this variant." in page.html
+    assert page.charts == 0
 
 
 def test_service_down_says_how_to_start_it(page_of) -> None:
