@@ -2,59 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from service.ledger.verify import verify
+from tests.service.asking import CART, EMPTY, NOTHING, ask, assigned, counts, edit, settings, unit_in
 from tests.service.conftest import Shop, document
-
-CART = {"cart": [{"sku": "SOCK-3"}]}
-EMPTY = {"kind": "none"}
-NOTHING = {"decision_id": None, "propensity": None, "policy_version": None, "offer": EMPTY}
-
-
-def ask(shop: Shop, unit: str = "u", *, key: str | None = None, **more: Any) -> dict[str, Any]:
-    who = {} if "ids" in more else {"unit_id": unit}
-    answer = shop.post("/v1/assign", {"touchpoint": "checkout", **who, **more}, key=key)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def unit_in(shop: Shop, variant: str, **more: Any) -> str:
-    """A unit that was assigned this variant."""
-    for i in range(100):
-        if ask(shop, f"unit {i}", **more)["variant"] == variant:
-            return f"unit {i}"
-    raise AssertionError(f"nobody in {variant}")
-
-
-def settings(shop: Shop, **patch: Any) -> None:
-    etag = shop.get("/v1/store").headers["etag"]
-    answer = shop.patch("/v1/store", patch, etag)
-    assert answer.status_code == 200, answer.text
-
-
-def edit(shop: Shop, **patch: Any) -> None:
-    path = "/v1/experiments/checkout-addon"
-    answer = shop.patch(path, patch, shop.get(path).headers["etag"])
-    assert answer.status_code == 200, answer.text
-
-
-def assigned(shop: Shop, key: str = "checkout-addon") -> dict[str, int]:
-    report = shop.get(f"/v1/experiments/{key}/report?matured=false").json()
-    return {variant["key"]: variant["assigned"] for variant in report["variants"]}
-
-
-def counts(shop: Shop) -> list[int]:
-    tables = ("unit", "assignment", "shown", "decision_context", "candidate_set", "event", "dirty_unit")
-    with shop.database.read() as connection:
-        return [connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar_one() for t in tables]
 
 
 def test_a_repeated_call_answers_the_first_decision_whatever_the_shares_are_now(shop: Shop) -> None:
@@ -95,7 +49,7 @@ def test_an_assignment_stands_where_nothing_may_be_shown(shop: Shop, why: str) -
     assert verify(shop.database).is_exact
 
 
-def test_a_killed_variants_units_see_nothing_and_stay_in_their_arm(shop: Shop) -> None:
+def test_a_killed_variants_units_see_nothing_and_keep_their_variant(shop: Shop) -> None:
     shop.running()
     unit = unit_in(shop, "socks")
     before = assigned(shop)
@@ -257,7 +211,7 @@ def test_forced_records_what_history_chose(shop: Shop) -> None:
     assert [variant["assigned"] for variant in report["variants"]] == [4, 4]
 
 
-def test_history_that_had_no_choice_enrols_nobody_in_either_arm(shop: Shop) -> None:
+def test_history_that_had_no_choice_enrols_nobody(shop: Shop) -> None:
     """Enrolling only the treatment of such units would compare them with nobody like them."""
     wide = [*document()["variants"], {"key": "cap", "offer": {"kind": "cross_sell", "sku": "CAP-1"}}]
     shop.running(variants=wide)
@@ -318,71 +272,6 @@ def test_a_browsers_segment_and_cost_are_ignored(shop: Shop) -> None:
     context = {"segment": "vip", "cost": 1}
     assert ask(shop, context=context, key=shop.keys.publishable_key)["reason"] == "not_in_audience"
     assert ask(shop, context=context)["reason"] == "assigned"
-
-
-@contextmanager
-def held_writer(shop: Shop) -> Iterator[None]:
-    """The writer busy with a job that does not end."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(_connection: Any) -> None:
-        begun.set()
-        go_on.wait(20)
-
-    shop.client.app.state.service.writer.enqueue(slow)
-    assert begun.wait(10)
-    try:
-        yield
-    finally:
-        go_on.set()
-
-
-def test_after_the_deadline_the_control_is_shown_and_nobody_is_enrolled(shop: Shop) -> None:
-    shop.running()
-    settings(shop, deadline_ms=60)
-    with held_writer(shop):
-        before = time.monotonic()
-        made = ask(shop, "late")
-        assert time.monotonic() - before < 5
-    assert made == {**NOTHING, "experiment": "checkout-addon", "variant": "none", "reason": "fallback"}
-    assert sum(assigned(shop).values()) == 0
-    settings(shop, deadline_ms=5000)
-    assert ask(shop, "late")["reason"] == "assigned"
-
-
-def test_with_a_full_queue_assign_shows_the_control_and_events_are_asked_to_wait(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.running()
-    with held_writer(shop):
-        monkeypatch.setattr("service.ledger.writer.QUEUE_MAX", 0)
-        made = ask(shop)
-        event = {"event_id": "1", "type": "custom", "unit_id": "u", "name": "n"}
-        told = shop.post("/v1/events", event)
-    assert (made["reason"], made["decision_id"], made["offer"]) == ("overloaded", None, EMPTY)
-    assert (told.status_code, told.json()["code"]) == (503, "overloaded")
-    assert int(told.headers["retry-after"]) >= 1
-    monkeypatch.undo()
-    assert sum(assigned(shop).values()) == 0
-
-
-def test_when_the_ledger_cannot_commit_nothing_is_acknowledged(
-    open_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = open_shop()
-    shop.running()
-
-    def fails(*_: Any) -> Any:
-        raise OperationalError("COMMIT", {}, Exception("disk I/O error"))
-
-    monkeypatch.setattr("service.api.assign.decide_many", fails)
-    monkeypatch.setattr("service.api.events.record_many", fails)
-    settings(shop, deadline_ms=5000)
-    made = ask(shop)
-    told = shop.post("/v1/events", {"event_id": "1", "type": "custom", "unit_id": "u", "name": "n"})
-    assert (made["reason"], made["decision_id"], made["offer"]) == ("fallback", None, EMPTY)
-    assert (told.status_code, told.json()["code"]) == (503, "database_unavailable")
-    assert "retry-after" in told.headers
 
 
 def test_a_reassignment_is_a_new_enrolment(simulated_shop: Shop) -> None:

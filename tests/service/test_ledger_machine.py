@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.histories import Chance, History, new_history
+from tests.service.chance import Chance
+from tests.service.histories import History, new_history
 from tests.service.oracle import wire_time
 
 STEPS = 110

@@ -10,8 +10,9 @@ import pytest
 
 from service.ledger.database import Database
 from service.ledger.verify import verify
+from tests.service.chance import Chance
 from tests.service.conftest import rialto
-from tests.service.histories import RULES, START, Chance, new_history
+from tests.service.histories import RULES, START, new_history
 from tests.service.oracle import DAY
 
 
