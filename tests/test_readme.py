@@ -74,6 +74,18 @@ def test_map_names_the_folders_and_documents_there_are() -> None:
     assert all((ROOT / "docs" / name).is_file() for name in re.findall(r"\w+\.md", the_map))
 
 
+def test_house_map_of_contributing_names_places_there_are() -> None:
+    """In a cell of several, a name without its folder stands beside the one before it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    cells = [line.split("|")[2] for line in text.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(cells) > 15
+    for cell in cells:
+        folder = ROOT
+        for name in re.findall(r"`([\w./*]+)`", cell):
+            folder = (ROOT / name).parent if "/" in name else folder
+            assert list(folder.glob(Path(name).name)), f"CONTRIBUTING.md names {name}"
+
+
 _RUN = ("bash", "yaml", "json")
 
 
