@@ -36,8 +36,9 @@ async def advance(service: Service, store_no: int) -> int:
     """Take every step due in a store now; the number of allocation steps taken."""
     await fold_pending(service, store_no)
     await abandon_pending(service, store_no)
-    steps = await service.writer.submit(lambda c: allocator.step_due(c, service, store_no), background=True)
+    steps = await service.read(lambda connection: allocator.steps_due(connection, service, store_no))
     if steps:
+        await service.writer.submit(lambda c: allocator.take(c, service, store_no, steps), background=True)
         service.catalogue.drop(store_no)
-        await fold_pending(service, store_no)  # caps fixed by the step restate their units
-    return steps
+        await fold_pending(service, store_no)  # caps fixed by a step restate their units
+    return len(steps)

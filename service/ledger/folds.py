@@ -21,7 +21,7 @@ from service.ledger import schema
 from service.ledger.facts import UnitRows, facts_for, read_units
 from service.ledger.statements import chunks, insert_missing, upsert
 
-SLICE = 200
+SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""Policy versions as rows, and the rule of when one is worth publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from experiments.allocation.published import Cause, PolicyVersion, moved
+from experiments.analysis.guardrails import GuardrailState
+from experiments.fold import DAY_US
+from service.catalogue import LiveExperiment
+from service.ledger import schema
+
+HOUR_US = DAY_US // 24
+MOVED_BY = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a version's row holds besides the version itself."""
+
+    held: Mapping[str, str] | None
+    burn_in: bool
+    guardrails: Sequence[Mapping[str, Any]]
+    promoted: str | None
+
+    def to_json(self, version: PolicyVersion) -> dict[str, Any]:
+        """The row's body."""
+        return {
+            "version": version.to_json(),
+            "held": self.held,
+            "burn_in": self.burn_in,
+            "guardrails": list(self.guardrails),
+            "promoted": self.promoted,
+        }
+
+
+def publish(connection: Connection, experiment_no: int, version: PolicyVersion, body: Body) -> None:
+    """Insert a version; from the next snapshot on it is served."""
+    values: dict[str, Any] = {
+        "experiment_no": experiment_no,
+        "number": version.number,
+        "epoch": version.epoch,
+        "published_at_us": version.published_at_us,
+        "body": body.to_json(version),
+    }
+    connection.execute(insert(schema.policy_version), values)
+
+
+def last_body(connection: Connection, live: LiveExperiment) -> Mapping[str, Any]:
+    """The body of the version that is served."""
+    assert live.policy is not None
+    table = schema.policy_version.c
+    return connection.execute(
+        select(table.body).where(
+            table.experiment_no == live.experiment_no, table.number == live.policy.number
+        )
+    ).scalar_one()
+
+
+def worth_publishing(
+    last: PolicyVersion, version: PolicyVersion, before: Mapping[str, Any], body: Body, *, may_move: bool
+) -> PolicyVersion | None:
+    """The version to publish, with its cause; None when nothing is worth one."""
+    old, new = _states(before["guardrails"]), _states(body.guardrails)
+    is_exempt = _acting(old) != _acting(new)
+    allowed = version if may_move or is_exempt else _unmoved(version, last)
+    if old != new:
+        return replace(allowed, cause=Cause.GUARDRAIL)
+    if moved(last, allowed, by=MOVED_BY) or body.held != before["held"]:
+        return allowed
+    if version.published_at_us - last.published_at_us >= DAY_US:
+        return replace(allowed, cause=Cause.DAILY)
+    return None
+
+
+def _unmoved(version: PolicyVersion, last: PolicyVersion) -> PolicyVersion:
+    """The version's posteriors with the shares that are served already."""
+    sets = {keys: replace(found, shares=last.shares_for(keys)) for keys, found in version.sets.items()}
+    return replace(version, sets=sets)
+
+
+def may_move(connection: Connection, live: LiveExperiment, last: PolicyVersion, now_us: int) -> bool:
+    """At most 24 moves a day once the first day is over: an hour between one and the next."""
+    if now_us - (live.started_at_us or 0) < DAY_US:
+        return True
+    table = schema.policy_version.c
+    moved_at_us: int = connection.execute(
+        select(func.min(table.published_at_us)).where(
+            table.experiment_no == live.experiment_no, table.epoch == last.epoch
+        )
+    ).scalar_one()
+    return now_us - moved_at_us >= HOUR_US
+
+
+def _states(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    known = {(e["metric"], e["variant"]): e["state"] for e in entries}
+    # Becoming computable is no change anybody acts on.
+    return {place: state for place, state in known.items() if state not in _QUIET}
+
+
+def _acting(states: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """The states that change shares: a warning does not."""
+    return {place: state for place, state in states.items() if state != GuardrailState.WARN.value}
+
+
+_QUIET = (GuardrailState.UNKNOWN.value, GuardrailState.OK.value)
