@@ -19,7 +19,7 @@ KILL = (Guardrail("conversion_rate", 0.01, 0.02, 0.04),)
 def main() -> None:
     """Parse the arguments, run, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.studies", description=__doc__)
-    parser.add_argument("--runs", type=int, default=250, help="replications of a design")
+    parser.add_argument("--runs", type=int, default=200, help="replications of a design")
     parser.add_argument("--output", type=Path, default=PAGE)
     chosen = parser.parse_args()
     rows: list[Row] = []
