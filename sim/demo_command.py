@@ -73,14 +73,14 @@ def demo(
 def _once(setting: Setting, seconds: float | None) -> None:
     """A bounded run: traffic, report, and an exact rebuild of every sum from the ledger."""
     check_ports({"--port": setting.port})
-    with running(setting) as demo_:
-        days = itertools.islice(drive(demo_, day_s=0.0, seconds=seconds), ONCE_DAYS)
+    with running(setting) as run:
+        days = itertools.islice(drive(run, day_s=0.0, seconds=seconds), ONCE_DAYS)
         for _ in track(days, "simulating", total=ONCE_DAYS, console=Console(stderr=True)):
-            demo_.check()
+            run.check()
         if setting.stop.is_asked:
             click.echo("stopped")
             return
-        print_report(Console(width=REPORT_WIDTH), demo_.report(), truth(demo_.shop))
+        print_report(Console(width=REPORT_WIDTH), run.report(), truth(run.shop))
     verified = run_rialto("verify", "--database", setting.database)
     if verified.returncode != 0:
         raise DemoFailed(f"verify: {error_line(verified)}")
@@ -92,53 +92,53 @@ def _live(
 ) -> None:
     """Traffic until a signal, or for so many seconds."""
     check_ports({"--port": setting.port, "--dashboard-port": dashboard_port, "--shop-port": shop_port})
-    with running(setting) as demo_:
+    with running(setting) as run:
         if not setting.stop.is_asked:
-            with _shop_page(demo_, shop_port) as page_url:
-                demo_.children.append(_dashboard(demo_, dashboard_port))
-                _print_places(demo_, dashboard_port, page_url, keep=keep)
-                _watch(demo_, seconds)
+            with _shop_page(run, shop_port) as page_url:
+                run.children.append(_dashboard(run, dashboard_port))
+                _print_places(run, dashboard_port, page_url, keep=keep)
+                _watch(run, seconds)
     click.echo("stopped")
 
 
-def _watch(demo_: Running, seconds: float | None) -> None:
+def _watch(run: Running, seconds: float | None) -> None:
     """One line for every simulated day."""
     visitors = 0
-    for arrived in drive(demo_, day_s=LIVE_DAY_S, seconds=seconds):
+    for arrived in drive(run, day_s=LIVE_DAY_S, seconds=seconds):
         visitors += arrived
-        day = (demo_.traffic.now - START).days
-        click.echo(f"day {day:3}  {visitors:7} visitors   {shares_line(demo_.policy())}")
-        for child in demo_.check():
+        day = (run.traffic.now - START).days
+        click.echo(f"day {day:3}  {visitors:7} visitors   {shares_line(run.policy())}")
+        for child in run.check():
             click.echo(f"warning: the {child.name} stopped: {child.last_words()}", err=True)
 
 
 @contextmanager
-def _shop_page(demo_: Running, port: int) -> Generator[str]:
+def _shop_page(run: Running, port: int) -> Generator[str]:
     """The shop's page, allowed by the store to ask; yields its address."""
-    page = ShopServer(demo_.api, demo_.shop, demo_.document, publishable_key=demo_.publishable_key, port=port)
+    page = ShopServer(run.api, run.shop, run.document, publishable_key=run.publishable_key, port=port)
     try:
         page.start()
-        demo_.api.change_store({"origins": [page.url, page.url.replace(HOST, "localhost")]})
+        run.api.change_store({"origins": [page.url, page.url.replace(HOST, "localhost")]})
         yield page.url
     finally:
         page.stop()
 
 
-def _dashboard(demo_: Running, port: int) -> Child:
-    arguments = ["dashboard", "--url", demo_.setting.url, "--host", HOST, "--port", str(port), "--headless"]
+def _dashboard(run: Running, port: int) -> Child:
+    arguments = ["dashboard", "--url", run.setting.url, "--host", HOST, "--port", str(port), "--headless"]
     # The key goes by the environment: a command line can be read by every user of the machine.
-    return Child("dashboard", arguments, demo_.setting.folder, {"RIALTO_KEY": demo_.secret_key})
+    return Child("dashboard", arguments, run.setting.folder, {"RIALTO_KEY": run.secret_key})
 
 
-def _print_places(demo_: Running, dashboard_port: int, page_url: str, *, keep: bool) -> None:
+def _print_places(run: Running, dashboard_port: int, page_url: str, *, keep: bool) -> None:
     places = {
         "dashboard": f"http://{HOST}:{dashboard_port}   (ready in a few seconds)",
         "shop page": page_url,
-        "service": demo_.setting.url,
-        "schema": f"{demo_.setting.url}/schema",
-        "publishable key": demo_.publishable_key,
-        "secret key": demo_.secret_key,
-        "data": str(demo_.setting.folder) + ("" if keep else "   (removed at the end)"),
+        "service": run.setting.url,
+        "schema": f"{run.setting.url}/schema",
+        "publishable key": run.publishable_key,
+        "secret key": run.secret_key,
+        "data": str(run.setting.folder) + ("" if keep else "   (removed at the end)"),
     }
     click.echo(f"Rialto demo: a simulated shop, one day every {LIVE_DAY_S:.0f} seconds. Ctrl-C stops it.\n")
     for name, place in places.items():

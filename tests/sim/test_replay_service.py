@@ -72,6 +72,27 @@ def test_a_forced_replay_survives_kills_and_a_second_run_changes_nothing(dollars
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
+def test_the_whole_email_test_reads_as_published(dollars: RealService) -> None:
+    """Hillstrom's own rates, in per cent and dollars, of 64,000 customers (none, mens, womens)."""
+    outcome = run(dollars, HILLSTROM, "hillstrom")
+    assert outcome.agrees, [c for c in outcome.comparisons if not c.agrees]
+    variants = {one["key"]: one for one in outcome.service["report"]["variants"]}
+    assert [one["assigned"] for one in variants.values()] == [21_306, 21_307, 21_387]
+    published = {
+        "visit_rate": (0.1062, 0.1828, 0.1514),
+        "conversion_rate": (0.00573, 0.01253, 0.00884),
+        "revenue_per_unit": (65.3, 142.3, 107.7),
+        "aov": (11_400, 11_353, 12_189),
+    }
+    last_digit = {"visit_rate": 1e-4, "conversion_rate": 1e-5, "revenue_per_unit": 0.1, "aov": 1}
+    for metric, wanted in published.items():
+        for key, figure in zip(("none", "mens", "womens"), wanted, strict=True):
+            found = variants[key]["metrics"][metric]["value"]
+            assert abs(found - figure) <= last_digit[metric] / 2 + 1e-12, f"{metric} of {key}: {found}"
+    assert dollars.verify().returncode == 0
+
+
 class Interrupted(Exception):
     """The replay is cut off here."""
 
