@@ -202,9 +202,9 @@ def probability(value: float | None) -> str:
     if value is None:
         return "not known"
     if value > 0.999:
-        return f"above 99.9{NARROW}%"
+        return f">{NARROW}99.9{NARROW}%"
     if value < 0.001:
-        return f"below 0.1{NARROW}%"
+        return f"<{NARROW}0.1{NARROW}%"
     return percent(value)
 
 

@@ -53,9 +53,9 @@ def test_money_has_the_currencys_decimals(minor, currency, shown) -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (1.0, "above 99.9\u202f%"),
-        (0.99951, "above 99.9\u202f%"),
-        (0.0, "below 0.1\u202f%"),
+        (1.0, ">\u202f99.9\u202f%"),
+        (0.99951, ">\u202f99.9\u202f%"),
+        (0.0, "<\u202f0.1\u202f%"),
         (0.5, "50.0\u202f%"),
     ],
 )
