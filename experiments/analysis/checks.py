@@ -41,8 +41,8 @@ def checks_of(
         _maturity(experiment, cohorts, only_matured=only_matured),
         _crossover(counted),
         _exposure(experiment, counted),
-        _orders(counted, "unknown_cost_orders", "cost_unknown", "have no cost, so margin is unknown"),
-        _orders(counted, "unconverted_orders", "unconverted", "have no exchange rate"),
+        _orders(counted, "unknown_cost_orders", "cost_unknown", "cost", "so margin is unknown"),
+        _orders(counted, "unconverted_orders", "unconverted", "exchange rate", "so money is incomplete"),
         _compared(experiment, objective),
     ]
     if experiment.policy.kind is not PolicyKind.FIXED:
@@ -111,9 +111,11 @@ def _homogeneity(counts: Sequence[tuple[int, int]]) -> float:
     return float(special.chdtrc(len(counts) - 1, statistic))
 
 
-def _orders(counted: Cohort, feature: str, name: str, text: str) -> Check:
+def _orders(counted: Cohort, feature: str, name: str, lacking: str, consequence: str) -> Check:
     orders = counted.overall(feature)
-    return Check(name, "warn" if orders else "ok", f"{orders} orders {text}")
+    if not orders:
+        return Check(name, "ok", f"no order lacks its {lacking}")
+    return Check(name, "warn", f"{orders} orders have no {lacking}, {consequence}")
 
 
 def _compared(experiment: Experiment, objective: Table) -> Check:
@@ -129,7 +131,9 @@ def _compared(experiment: Experiment, objective: Table) -> Check:
     state = "ok" if share >= COMPARED_WARN else "warn"
     sets = len(objective.candidates)
     return Check(
-        "candidate_sets", state, f"{share:.1%} of units comparable with control, in {sets} candidate sets"
+        "candidate_sets",
+        state,
+        f"{share:.1%} of units comparable with control, in {sets} candidate set{'s' * (sets != 1)}",
     )
 
 

@@ -50,7 +50,7 @@ def figures(reading: Reading, variant: str, *, counts_open: bool = False) -> Fig
     """The figures of one variant: its own, and against control where there is a comparison."""
     own = reading.own[variant]
     pair = reading.pairs.get(variant)
-    value, interval, method, reason = _own(own)
+    value, interval, method, reason = _own(own, reading.definition.support)
     lift_abs, lift_rel = (NO_LIFT, NO_LIFT) if pair is None else _lifts(pair)
     ranking = reading.ranking
     if reason is None and isinstance(pair, Reason):
@@ -70,13 +70,15 @@ def figures(reading: Reading, variant: str, *, counts_open: bool = False) -> Fig
 
 
 def _own(
-    own: Estimate | Reason,
+    own: Estimate | Reason, support: tuple[float, float]
 ) -> tuple[float | None, tuple[float | None, float | None], str | None, str | None]:
     if isinstance(own, Reason):
         return None, (None, None), None, own.value
     if own.posterior is None:
         return own.figure, (None, None), own.method, Reason.INSUFFICIENT_DATA.value
-    return own.figure, equal_tailed(own.posterior), own.method, None
+    low, high = equal_tailed(own.posterior)
+    # A Normal or Student-t posterior of a rate may reach beyond what a rate can be.
+    return own.figure, (max(low, support[0]), min(high, support[1])), own.method, None
 
 
 def equal_tailed(posterior: Posterior) -> tuple[float, float]:

@@ -5,6 +5,7 @@ posterior is formed: a proportion is a 0/1 numerator among 0/1 denominators, a m
 a ratio divides two unit totals that vary together.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -52,6 +53,13 @@ class MetricDefinition:
         if self.capped is None:
             return self
         return replace(self, numerator=self.capped, capped=None)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Between which values the metric can lie at all, in its own unit."""
+        if self.kind is MetricKind.PROPORTION or self.is_share or self.key == "refund_value_rate":
+            return 0.0, 1.0
+        return (0.0, 100.0) if self.key == "rating_mean" else (-math.inf, math.inf)
 
     @property
     def sign(self) -> int:

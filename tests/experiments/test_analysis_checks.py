@@ -123,3 +123,24 @@ def test_value_remaining_shrinks_as_the_leader_proves_itself():
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.03
     assert found[-1] == 0.0
+
+
+def test_no_interval_of_a_rate_reaches_beyond_what_a_rate_can_be():
+    """Two refunds in 200 orders, read by epoch: the Normal's lower end would lie at -0.4 %."""
+    policy = PolicySettings(kind=PolicyKind.THOMPSON)
+    cells = [
+        cell(
+            key,
+            200,
+            orders=np.ones(200, int),
+            converted=np.ones(200, int),
+            refunded_orders=np.arange(200) < 2,
+        )
+        for key in KEYS
+    ]
+    metrics = report_of(cells, settings=policy).variant("socks").metrics
+    refunds, conversion = metrics["refund_rate"].figures, metrics["conversion_rate"].figures
+    assert refunds.value == pytest.approx(0.01)
+    assert refunds.ci_low == 0.0
+    assert 0.01 < (refunds.ci_high or 0) < 0.03
+    assert conversion.ci_high is None or conversion.ci_high <= 1.0
