@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import entry_points, requires
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,12 @@ def test_core_reads_no_clock_environment_or_global_randomness() -> None:
 
 
 def test_base_install_carries_neither_pymc_nor_streamlit() -> None:
-    stated = [Requirement(text) for text in requires("rialto") or []]
-    base = {requirement.name for requirement in stated if "extra" not in str(requirement.marker)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    base = {Requirement(text).name for text in project["dependencies"]}
     assert {"litestar", "numpy", "sqlmodel"} <= base
     assert not base & {*HEAVY, "pytest", "ruff", "playwright"}
+    analysis = {Requirement(text).name for text in project["optional-dependencies"]["analysis"]}
+    assert analysis == {"arviz", "pymc"}
 
 
 def test_lock_is_universal_hashed_and_names_no_place() -> None:
@@ -117,6 +119,8 @@ def test_lock_is_universal_hashed_and_names_no_place() -> None:
     locked = {name for name, _ in pins}
     missing = {Requirement(r).name.lower() for r in stated} - locked
     assert not missing, f"make lock: {missing}"
+    pythons = re.findall(r"^pymc==\S+ ; python_full_version (\S+) '3\.12'", text, re.MULTILINE)
+    assert sorted(pythons) == ["<", ">="], "PyMC 6 needs Python 3.12, so a universal lock holds PyMC 5 too"
 
 
 def test_every_entry_point_is_installed_and_every_command_helps() -> None:
