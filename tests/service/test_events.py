@@ -373,3 +373,18 @@ def test_events_of_nobody_in_an_experiment_are_counted_as_unattributed(shop: Sho
     assert (summary(shop)["unattributed_events"], summary(shop)["orders"]) == (2, 1)
     ask(shop, unit_id="stranger")
     assert summary(shop)["unattributed_events"] == 0
+
+
+def test_a_custom_metric_added_later_is_read_from_the_first_day(shop: Shop) -> None:
+    shop.running()
+    for unit in ("u1", "u2", "u3"):
+        assert shop.post("/v1/assign", {"touchpoint": "checkout", "unit_id": unit}).status_code == 200
+    visit = {"event_id": "v", "type": "custom", "name": "visit", "unit_id": "u1"}
+    assert shop.post("/v1/events", visit).json()["accepted"] == 1
+    assert shop.get("/v1/experiments/checkout-addon/report").status_code == 200
+    etag = shop.get("/v1/experiments/checkout-addon").headers["ETag"]
+    metrics = [{"key": "visit_rate", "kind": "proportion", "event": "visit"}]
+    assert shop.patch("/v1/experiments/checkout-addon", {"metrics": metrics}, etag).status_code == 200
+    report = shop.get("/v1/experiments/checkout-addon/report?metric=visit_rate").json()
+    assert sum(variant["metrics"]["visit_rate"]["numerator"] for variant in report["variants"]) == 1
+    assert verify(shop.database).is_exact
