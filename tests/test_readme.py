@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import yaml
 
 from experiments.document import parse_document
 from tests.markdown import Block, blocks
+from tests.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -94,7 +94,7 @@ def _run(commands: Sequence[Block], folder: Path) -> list[str]:
     if shutil.which("curl") is None:
         assert os.environ.get("RIALTO_CI") != "1", "CI installs curl"
         pytest.skip("curl is not installed")
-    port = _free_port()
+    port = free_port()
     script = ["set -euo pipefail", "trap 'kill $(jobs -p) && wait' EXIT"]
     for index, block in enumerate(commands):
         script.append(f"echo; echo '{MARK.format(index)}'")
@@ -134,9 +134,3 @@ def _assert_same_shape(shown: Any, printed: Any, where: str) -> None:
         assert type(printed) is type(shown), f"{where}: {printed!r} where {shown!r} is shown"
     else:
         assert printed == pytest.approx(shown, abs=1e-6), where
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,32 +1,11 @@
-"""Processes of the tests, on free ports: started when they answer, stopped by their id."""
+"""The dashboard as a process, on a free port: started when it answers, stopped by its id."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 
-import httpx
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def started(process: subprocess.Popen[bytes], health: str, within_s: float = 60) -> None:
-    """Wait until the process answers there."""
-    deadline = time.monotonic() + within_s
-    while True:
-        assert process.poll() is None, f"it ended by itself: {process.args}"
-        assert time.monotonic() < deadline, f"it did not start: {process.args}"
-        try:
-            if httpx.get(health, timeout=1).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
+from tests.processes import free_port, wait_until_ready
 
 
 class Running:
@@ -42,7 +21,7 @@ class Running:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        started(self.process, f"{self.url}/_stcore/health")
+        wait_until_ready(self.process, f"{self.url}/_stcore/health")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:

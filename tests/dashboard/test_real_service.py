@@ -15,9 +15,10 @@ import pytest
 
 from dashboard import words
 from tests.dashboard.conftest import Page
-from tests.dashboard.processes import Running, free_port, started
+from tests.dashboard.processes import Running
 from tests.dashboard.screenshot import browse, take
 from tests.dashboard.test_browser import browser_there as browser_there
+from tests.processes import free_port, wait_until_ready
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
     )
     try:
-        started(process, f"{url}/health/ready")
+        wait_until_ready(process, f"{url}/health/ready")
         headers = {"Authorization": f"Bearer {keys['secret_key']}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             yield Store(url, keys["secret_key"], http)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -24,9 +23,9 @@ from service.keys import Scope
 from service.ledger.database import Database
 from service.settings import ClockKind, Settings
 from service.stores import NewStore, create_store
+from tests.processes import free_port, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
-READY_S = 30
 
 
 def document(key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
@@ -208,12 +207,6 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RIALTO_")}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
     """A function that starts `rialto serve` on a new ledger (or one there is) and waits until it is ready."""
@@ -243,7 +236,7 @@ def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
             )
         running = ServiceProcess(process, f"http://127.0.0.1:{port}", database_url, keys, log)
         started.append(running)
-        _wait_until_ready(running)
+        wait_until_ready(process, f"{running.url}/health/ready", log)
         return running
 
     yield start
@@ -251,15 +244,3 @@ def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
         if running.process.poll() is None:
             running.process.kill()
         running.process.wait()
-
-
-def _wait_until_ready(running: ServiceProcess) -> None:
-    until = time.monotonic() + READY_S
-    while time.monotonic() < until and running.process.poll() is None:
-        try:
-            if httpx.get(f"{running.url}/health/ready", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"the service did not become ready: {running.log.read_text()}")

@@ -19,7 +19,8 @@ from typing import Any
 
 import httpx
 
-from tests.service.conftest import ROOT, clean_environment, document, free_port, rialto
+from tests.processes import free_port, wait_until_ready
+from tests.service.conftest import ROOT, clean_environment, document, rialto
 
 HELD = """
 import time
@@ -82,22 +83,11 @@ def serving(folder: Path, launcher: str) -> Iterator[tuple[subprocess.Popen[byte
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until_ready(process, url, log)
+        wait_until_ready(process, f"{url}/health/ready", log)
         yield process, url
     finally:
         process.kill()
         process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/health/ready", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError(f"the service did not become ready: {log.read_text()}")
 
 
 def database(folder: Path) -> str:

@@ -3,19 +3,18 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.processes import free_port, wait_until_ready
+
 ENTRY = (sys.executable, "-m", "service.entry")
-READY_S = 120.0
 
 
 class RealService:
@@ -31,7 +30,7 @@ class RealService:
         assert made.returncode == 0, made.stderr
         self.key: str = json.loads(made.stdout)["secret_key"]
         self._log = folder / "service.log"
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.kills = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,15 +42,7 @@ class RealService:
         arguments = ("serve", "--database", self.database, "--port", str(self._port), "--clock", "external")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*ENTRY, *arguments], stdout=log, stderr=log)
-        deadline = time.monotonic() + READY_S
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=1.0).is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise AssertionError("the service did not come up: " + self._log.read_text(encoding="utf-8")[-2000:])
+        wait_until_ready(self._process, f"{self.url}/health/ready", self._log)
 
     def kill(self) -> None:
         """kill -9."""
@@ -111,9 +102,3 @@ class RealService:
 def rialto(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     return subprocess.run([*ENTRY, *arguments], capture_output=True, text=True, timeout=250, check=False)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +26,7 @@ from sim.shop.api import Api, Json, ServiceRefused
 from sim.shop.traffic import HOURLY, Traffic
 from sim.shop.truth import truth
 from sim.shop.world import shop_of
+from tests.processes import eventually
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DOCUMENT = load_document()
@@ -166,10 +166,10 @@ def test_stopping_a_child_leaves_no_grandchild(tmp_path: Path, monkeypatch: pyte
     )
     monkeypatch.setattr("sim.demo_processes.rialto", lambda *words: [sys.executable, "-c", script])
     child = Child("service", [], tmp_path, {})
-    wait_for(lambda: pid_file.exists() and pid_file.read_text() != "")
+    eventually(lambda: pid_file.exists() and pid_file.read_text() != "")
     stop_all([child])
     assert not child.is_running
-    wait_for(lambda: not is_alive(int(pid_file.read_text())))
+    eventually(lambda: not is_alive(int(pid_file.read_text())))
 
 
 def test_a_child_that_dies_at_its_start_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ def test_the_live_demo_stops_cleanly(tmp_path: Path, number: signal.Signals) -> 
     for expected in (*(f"http://127.0.0.1:{port}" for port in ports), "pk_", "sk_", "/schema", "stopped"):
         assert expected in text
     assert "Traceback" not in errors
-    wait_for(lambda: not any(is_alive(pid) for pid in children))
+    eventually(lambda: not any(is_alive(pid) for pid in children))
     assert list(tmp_path.iterdir()) == [], "the temporary store is removed"
     check_ports({"--port": ports[0], "--dashboard-port": ports[1], "--shop-port": ports[2]})
 
@@ -333,11 +333,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_for(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
