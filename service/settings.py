@@ -23,8 +23,8 @@ class Settings:
     database_url: str = "sqlite:///rialto.db"
     clock: ClockKind = ClockKind.SYSTEM
     body_bytes_max: int = BODY_BYTES_MAX
-    publishable_rate_per_s: float = 50.0  # per publishable key and client address
-    publishable_burst: int = 200
+    publishable_rate_per_s: float = 200.0  # per publishable key and client address
+    publishable_burst: int = 2000
 
 
 def database_url() -> str:
