@@ -49,7 +49,10 @@ def main() -> None:
                 http.post("/v1/experiments", json=document).raise_for_status()
                 http.post(f"/v1/experiments/{document['key']}/start").raise_for_status()
             reports_ms = _reports(http)
-            figures = Figures(_rates(port, key), _one_caller(port, key), reports_ms)
+            rates = _rates(port, key)
+            busy_ms = _one_caller(port, key, "busy")  # the rounds before have left the folder a backlog
+            http.get("/v1/store/summary").raise_for_status()  # folds it
+            figures = Figures(rates, _one_caller(port, key, "alone"), busy_ms, reports_ms)
     sys.stdout.write(write_page(Path(__file__).with_name("README.md"), figures))
 
 
@@ -72,10 +75,10 @@ def _rates(port: int, key: str) -> dict[str, list[float]]:
     return rounds
 
 
-def _one_caller(port: int, key: str) -> float:
+def _one_caller(port: int, key: str, name: str) -> float:
     """Milliseconds from question to durable answer, one at a time: the median of five rounds' means."""
     call = Call(
-        "/v1/assign", ({"touchpoint": "checkout", "unit_id": f"alone-{n}"} for n in itertools.count())
+        "/v1/assign", ({"touchpoint": "checkout", "unit_id": f"{name}-{n}"} for n in itertools.count())
     )
     rounds = [asyncio.run(drive(port, key, call, connections=1, seconds=SECONDS / 2)) for _ in range(ROUNDS)]
     return 1000 * sorted(done.seconds / done.requests for done in rounds)[ROUNDS // 2]

@@ -36,6 +36,7 @@ class Figures:
 
     rounds: dict[str, list[float]]
     one_caller_ms: float
+    one_caller_busy_ms: float
     reports_ms: dict[int, float]
 
 
@@ -50,7 +51,8 @@ def write_page(file: Path, figures: Figures) -> str:
         lines.append(f"| {label} | {median(rates):,.0f} {unit} | {spread} | {median(ratios):.2f} |")
     lines += [
         "",
-        f"One caller, one request at a time: {figures.one_caller_ms:.1f} ms from question to durable answer.",
+        f"One caller, one request at a time: {figures.one_caller_ms:.1f} ms from question to durable answer, "
+        f"{figures.one_caller_busy_ms:.1f} ms while the folder works off a backlog.",
         "",
         "| report of one day's cohorts, everything folded | milliseconds |",
         "|---|---|",
