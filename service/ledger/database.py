@@ -7,6 +7,7 @@ machine. Readers see a snapshot and never wait for the writer.
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-65536",
     "PRAGMA foreign_keys=ON",
 )
+
+
+READS_END_S_MAX = 10.0
+"""How long closing waits for reads that still run in their threads."""
 
 
 class DatabaseUnusable(Exception):
@@ -48,12 +53,21 @@ class Database:
         self._writing = _engine(url, "BEGIN IMMEDIATE")
         self._reading = _engine(url, "BEGIN")
         self._lock_file: IO[str] | None = None
+        self._reads = 0
+        self._read_ended = threading.Condition()
 
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
         """A connection on a snapshot of what is committed."""
-        with self._reading.connect() as connection, connection.begin():
-            yield connection
+        with self._read_ended:
+            self._reads += 1
+        try:
+            with self._reading.connect() as connection, connection.begin():
+                yield connection
+        finally:
+            with self._read_ended:
+                self._reads -= 1
+                self._read_ended.notify_all()
 
     def writing(self) -> Connection:
         """The connection of the one writer; the caller begins and commits."""
@@ -102,7 +116,12 @@ class Database:
         self._lock_file = lock_file
 
     def close(self) -> None:
-        """Close every connection and give the lock up."""
+        """Close every connection and give the lock up.
+
+        A cancelled task leaves its read running in a thread; its connection would outlive the pool.
+        """
+        with self._read_ended:
+            self._read_ended.wait_for(lambda: self._reads == 0, timeout=READS_END_S_MAX)
         self._writing.dispose()
         self._reading.dispose()
         if self._lock_file is not None:

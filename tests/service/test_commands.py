@@ -8,7 +8,9 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +27,11 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def rows_of(file: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query).fetchall()
+
+
 def test_init_prints_the_keys_once_and_adds_stores(tmp_path: Path) -> None:
     database = url_of(tmp_path / "new" / "shop.db")
     made = rialto_here("init", "--database", database, "--json")
@@ -35,16 +42,15 @@ def test_init_prints_the_keys_once_and_adds_stores(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert re.search(r"secret key +sk_\S{32}", again.stdout)
     assert "shown this once" in again.stderr
-    rows = sqlite3.connect(tmp_path / "new" / "shop.db").execute("SELECT count(*) FROM store").fetchone()
-    assert rows == (2,)
+    assert rows_of(tmp_path / "new" / "shop.db", "SELECT count(*) FROM store") == [(2,)]
 
 
 def test_scopes_of_the_first_key(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     rialto_here("init", "--database", url_of(file))
     rialto_here("init", "--database", url_of(file), "--scopes", "import,read")
-    rows = sqlite3.connect(file).execute("SELECT scopes FROM api_key WHERE kind = 'sk' ORDER BY key_no")
-    first, second = (json.loads(scopes) for (scopes,) in rows.fetchall())
+    rows = rows_of(file, "SELECT scopes FROM api_key WHERE kind = 'sk' ORDER BY key_no")
+    first, second = (json.loads(scopes) for (scopes,) in rows)
     assert first == ["assign", "events", "read", "write", "admin"]
     assert second == ["read", "import"]
 
