@@ -23,6 +23,7 @@ from service.catalogue import LiveExperiment, StoreState
 from service.decision_ids import DecisionRef
 from service.ledger import assignments
 from service.ledger.assignments import Assignments, NewRow
+from service.ledger.shown import OFFER
 from service.ledger.units import KIND_BITS, PERSON_KINDS
 
 SHARE_TOTAL = 1 << 32
@@ -158,7 +159,7 @@ def _again(batch: Assignments, store: StoreState, ask: Ask, live: LiveExperiment
     key = live.variant_key(row.variant_no)
     reason = _hidden(store, ask, live, key)
     if ask.mode is not Mode.PREVIEW:
-        batch.note_shown(ref, ask.at_us, reason or "offer")
+        batch.note_shown(ref, ask.at_us, reason or OFFER)
     return Decision(
         reason=reason or "sticky",
         live=live,
@@ -256,5 +257,5 @@ def _enrol(
         at_us=ask.at_us,
     )
     ref = batch.add(row, chosen.rejected, ask.stored_context)
-    batch.note_shown(ref, ask.at_us, "offer" if shown else reason)
+    batch.note_shown(ref, ask.at_us, OFFER if shown else reason, is_first=True)
     return Decision(reason, live, key, shown, ref, share, version)

@@ -15,7 +15,7 @@ from experiments.model import Experiment, Lifecycle, VariantState
 from service.catalogue import StoreState
 from service.jobs.allocator import publish_first, republish
 from service.ledger import schema
-from service.ledger.folds import mark_all_dirty
+from service.ledger.folds import mark_all
 from service.problems import conflict, not_found
 from service.wire import merge_patch, refuse_unknown, stale
 
@@ -162,7 +162,7 @@ def _replace(change: Change, row: Any, document: Mapping[str, Any], cause: Cause
     _set_variants(change, row.experiment_no, after)
     if after.metrics != before.metrics:
         # A metric added later is read from the first day: everyone's events are folded again for it.
-        mark_all_dirty(change.connection, change.store.store_no, row.experiment_no)
+        mark_all(change.connection, change.store.store_no, row.experiment_no)
     if Lifecycle(row.state) in _SERVED and _moves_traffic(before, after):
         _republish(change, row, cause)
         if after.audience != before.audience:

@@ -20,7 +20,8 @@ from service.catalogue import StoreState
 from service.decision_ids import DecisionRef
 from service.event_content import Arrived, body_of
 from service.ledger import schema
-from service.ledger.statements import chunks, insert_missing
+from service.ledger.marks import mark
+from service.ledger.statements import chunks
 from service.ledger.units import (
     ANY_KIND,
     KIND_BITS,
@@ -89,7 +90,7 @@ def _read(connection: Connection, store: StoreState, events: Sequence[Arrived]) 
                 known.refunds[row.order_id, row.refund_id] = row.digest
     refs = {event.decision for event in events if event.decision is not None}
     known.decisions = _existing(connection, refs)
-    known.decision_hashes = dict(hashes_of(connection, {ref.unit_no for ref in refs}))
+    known.decision_hashes = dict(hashes_of(connection, store, {ref.unit_no for ref in refs}))
     known.units = find_units(connection, store, _raw_ids(events))
     touched = {*known.units.values(), *(ref.unit_no for ref in refs)}
     known.persons = persons_of(connection, touched)
@@ -226,17 +227,7 @@ def _append(connection: Connection, store: StoreState, known: _Known, events: Se
         connection.execute(insert(schema.person), persons)
     order_ids = {event.order_id for event in events if event.order_id is not None}
     dirty = {link["unit_no"] for link in links} | _units_of_orders(connection, store, order_ids)
-    mark_dirty(connection, store.store_no, dirty, order_ids)
-
-
-def mark_dirty(
-    connection: Connection, store_no: int, unit_nos: Iterable[int], order_ids: Iterable[str]
-) -> None:
-    """Note that these units and orders are to be folded again."""
-    units = [{"unit_no": unit_no, "store_no": store_no} for unit_no in sorted(unit_nos)]
-    insert_missing(connection, schema.dirty_unit, units)
-    orders = [{"store_no": store_no, "order_id": order_id} for order_id in sorted(order_ids)]
-    insert_missing(connection, schema.dirty_order, orders)
+    mark(connection, store.store_no, dirty, order_ids)
 
 
 def _row(store: StoreState, event: Arrived) -> dict[str, Any]:

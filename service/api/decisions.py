@@ -19,6 +19,7 @@ from service.context import service_of
 from service.decision_ids import DecisionRef, decode
 from service.keys import Scope
 from service.ledger import schema
+from service.ledger.shown import steps_of
 from service.ledger.units import hashes_of
 from service.problems import not_found
 from service.wire import answer
@@ -129,22 +130,18 @@ def _view(
     candidates = connection.execute(
         select(sets.members).where(sets.experiment_no == ref.experiment_no, sets.set_no == row.set_no)
     ).scalar_one()
-    return view(connection, live, row, candidates, decision_id)
+    return view(connection, store, live, row, candidates, decision_id)
 
 
 def _record(
-    connection: Connection, live: LiveExperiment, row: Any, candidates: list[str], decision_id: str
+    connection: Connection,
+    _store: StoreState,
+    live: LiveExperiment,
+    row: Any,
+    candidates: list[str],
+    decision_id: str,
 ) -> DecisionRecord:
-    shown = schema.shown
-    steps = connection.execute(
-        select(shown)
-        .where(
-            shown.c.experiment_no == row.experiment_no,
-            shown.c.unit_no == row.unit_no,
-            shown.c.period == row.period,
-        )
-        .order_by(shown.c.shown_no)
-    )
+    steps = steps_of(connection, [row])
     return DecisionRecord(
         decision_id=decision_id,
         experiment=live.key,
@@ -157,12 +154,17 @@ def _record(
         segment=row.segment,
         forced=row.is_forced,
         candidates=candidates,
-        shown=[Shown(to_wire(step.at_us), step.reason) for step in steps],
+        shown=[Shown(to_wire(step.at_us), step.what) for step in steps],
     )
 
 
 def _explain(
-    connection: Connection, live: LiveExperiment, row: Any, candidates: list[str], decision_id: str
+    connection: Connection,
+    store: StoreState,
+    live: LiveExperiment,
+    row: Any,
+    candidates: list[str],
+    decision_id: str,
 ) -> Explanation:
     context = connection.execute(
         select(schema.decision_context).where(
@@ -178,7 +180,7 @@ def _explain(
     version = PolicyVersion.from_json(body["version"])
     shares = version.shares_for(candidates)
     published = version.published(candidates)
-    unit = hashes_of(connection, [row.unit_no]).get(row.unit_no)
+    unit = hashes_of(connection, store, [row.unit_no]).get(row.unit_no)
     result = None if unit is None else race(live.experiment.salt, unit, shares)
     return Explanation(
         decision_id=decision_id,

@@ -100,7 +100,7 @@ async def decisions(request: AnyRequest) -> Response[bytes] | Stream:
     """List assignments by experiment and unit."""
 
     def key(row: Any) -> Place:
-        return (row.experiment_no, row.unit_no, row.period)
+        return (row.unit_no, row.experiment_no, row.period)
 
     return await _list(request, journeys.decisions_after, journeys.decision_views, key, 3)
 

@@ -84,7 +84,7 @@ async def forget(request: AnyRequest) -> Response[bytes]:
 
     def run(connection: Connection) -> int:
         unit_nos = person_units(connection, store, unit_id)
-        erase(connection, unit_nos)
+        erase(connection, store, unit_nos)
         return len(unit_nos)
 
     erased = await service.change(store.store_no, run)

@@ -30,7 +30,7 @@ from service.context import Service
 from service.jobs.versions import Body, last_body, may_move, publish, worth_publishing
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
-from service.ledger.folds import mark_all_dirty
+from service.ledger.folds import mark_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def _write(connection: Connection, store_no: int, step: Step) -> None:
         table = schema.experiment
         connection.execute(update(table).where(table.c.experiment_no == experiment_no).values(caps=value))
         # Every unit's capped totals are folded again under the new caps.
-        mark_all_dirty(connection, store_no, experiment_no)
+        mark_all(connection, store_no, experiment_no)
     if step.killed:
         variant = schema.variant
         connection.execute(

@@ -14,7 +14,7 @@ from experiments.model import UnitKind
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
-from service.ledger import balances, folds, schema
+from service.ledger import marks, schema
 from service.ledger.balances import fold_orders
 from service.ledger.facts import (
     CARTS,
@@ -25,8 +25,9 @@ from service.ledger.facts import (
     clusters_of,
     read_units,
 )
-from service.ledger.folds import fold_slice
-from service.recording import mark_dirty
+from service.ledger.folds import fold_units
+
+SLICE = 200
 
 
 async def fold_pending(service: Service, store_no: int) -> None:
@@ -37,19 +38,16 @@ async def fold_pending(service: Service, store_no: int) -> None:
 
 def _fold_some(connection: Connection, service: Service, store_no: int) -> bool:
     """Fold a slice; whether another may be waiting (under traffic some unit always is: that one is not)."""
-    if not _has_work(connection, store_no):
+    found = marks.oldest(connection, store_no, SLICE)
+    if not found.numbers:
         return False
     # Loaded here, not from the catalogue: the rules must be those committed before this slice.
     store = load_store(connection, store_no)
-    units, orders = fold_slice(connection, store), fold_orders(connection, store)
-    return units == folds.SLICE or orders == balances.SLICE
-
-
-def _has_work(connection: Connection, store_no: int) -> bool:
-    for table in (schema.dirty_unit, schema.dirty_order):
-        if connection.execute(select(table.c.store_no).where(table.c.store_no == store_no).limit(1)).first():
-            return True
-    return False
+    if found.unit_nos:
+        fold_units(connection, store, found.unit_nos)
+    fold_orders(connection, store, found.order_ids)
+    marks.take_away(connection, found)
+    return len(found.numbers) == SLICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
             if found.at_us <= now_us:
                 _append(connection, store, found, now_us)
                 appended += 1
-        mark_dirty(connection, store.store_no, group, ())
+        marks.mark(connection, store.store_no, group, ())
     return appended
 
 

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, func, insert, select
 from service.catalogue import StoreState
 from service.decision_ids import DecisionRef
 from service.ledger import schema
-from service.ledger.statements import chunks, insert_missing
+from service.ledger.marks import mark
+from service.ledger.shown import OFFER
+from service.ledger.statements import chunks
 from service.ledger.units import find_units, get_or_create_units, groups_of
 
 Place = tuple[int, int]  # experiment_no, unit_no
@@ -67,11 +69,11 @@ class Assignments:
             self.contexts.append((ref, {"rejected": dict(rejected), "context": dict(context)}))
         return ref
 
-    def note_shown(self, ref: DecisionRef, at_us: int, what: str) -> None:
-        """Note what is shown of an assignment, where that has changed."""
-        if self.last_shown.get(ref) != what:
+    def note_shown(self, ref: DecisionRef, at_us: int, what: str, *, is_first: bool = False) -> None:
+        """Note what is shown of an assignment, where that has changed; at first it is the offer."""
+        if self.last_shown.get(ref, OFFER) != what:
             self.last_shown[ref] = what
-            self.shown.append((ref, {"at_us": at_us, "reason": what}))
+            self.shown.append((ref, {"at_us": at_us, "reason": what, "is_first": is_first}))
 
 
 def read(
@@ -106,8 +108,7 @@ def write(connection: Connection, store: StoreState, batch: Assignments) -> dict
     if assignments:
         connection.execute(insert(schema.assignment), assignments)
         dirty = {row["unit_no"] for row in assignments}
-        marks = [{"unit_no": unit_no, "store_no": store.store_no} for unit_no in dirty]
-        insert_missing(connection, schema.dirty_unit, marks)
+        mark(connection, store.store_no, dirty, ())
     for table, parts in ((schema.decision_context, batch.contexts), (schema.shown, batch.shown)):
         if parts:
             connection.execute(insert(table), [_place(ref, numbers) | values for ref, values in parts])

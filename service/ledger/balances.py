@@ -5,33 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection
 
 from experiments.facts import OrderFact
 from experiments.orders import convert, fold_order
 from service.catalogue import StoreState
 from service.ledger import schema
 from service.ledger.facts import order_fact, read_order_rows, refund_fact
-from service.ledger.statements import chunks, upsert
-
-SLICE = 2000
+from service.ledger.statements import upsert
 
 
-def fold_orders(connection: Connection, store: StoreState, limit: int = SLICE) -> int:
-    """Restate up to `limit` dirty orders of a store; how many there were."""
-    dirty = schema.dirty_order
-    order_ids = list(
-        connection.execute(
-            select(dirty.c.order_id).where(dirty.c.store_no == store.store_no).limit(limit)
-        ).scalars()
-    )
+def fold_orders(connection: Connection, store: StoreState, order_ids: Sequence[str]) -> None:
+    """Restate these orders."""
     if order_ids:
         upsert(connection, schema.order_balance, balance_rows(connection, store, order_ids))
-        for part in chunks(order_ids):
-            connection.execute(
-                delete(dirty).where(dirty.c.store_no == store.store_no, dirty.c.order_id.in_(part))
-            )
-    return len(order_ids)
 
 
 def balance_rows(connection: Connection, store: StoreState, order_ids: Sequence[str]) -> list[dict[str, Any]]:

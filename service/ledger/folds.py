@@ -1,6 +1,6 @@
-"""The folder's work: dirty units and orders into totals, cells and balances.
+"""The folder's work: marked units into totals and cells.
 
-For each dirty unit the old contributions are taken out of their cells and the new ones put in; totals,
+For each marked unit the old contributions are taken out of their cells and the new ones put in; totals,
 cells and the dirty marks change in one transaction, so a kill at any instant leaves either the old or
 the new state. All arithmetic is on integers.
 """
@@ -19,9 +19,8 @@ from experiments.statistics import Cell, CellKey, Moments
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
 from service.ledger.facts import UnitRows, facts_for, read_units
-from service.ledger.statements import chunks, insert_missing, upsert
-
-SLICE = 100
+from service.ledger.marks import mark
+from service.ledger.statements import chunks, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +39,13 @@ class _Change:
     numbers: dict[tuple[int, CellKey], int] = field(default_factory=dict)
 
 
-def fold_slice(connection: Connection, store: StoreState, limit: int = SLICE) -> int:
-    """Fold up to `limit` dirty units of a store; how many there were."""
-    dirty = schema.dirty_unit
-    unit_nos = list(
-        connection.execute(
-            select(dirty.c.unit_no)
-            .where(dirty.c.store_no == store.store_no)
-            .order_by(dirty.c.unit_no)
-            .limit(limit)
-        ).scalars()
-    )
-    if unit_nos:
-        fold_units(connection, store, unit_nos)
-        for part in chunks(unit_nos):
-            connection.execute(delete(dirty).where(dirty.c.unit_no.in_(part)))
-    return len(unit_nos)
-
-
-def mark_all_dirty(connection: Connection, store_no: int, experiment_no: int) -> None:
+def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:
     """Have every unit of an experiment folded again, under rules that have changed."""
     total = schema.unit_total.c
     unit_nos = connection.execute(
         select(total.unit_no).where(total.experiment_no == experiment_no).distinct()
     ).scalars()
-    for part in chunks(unit_nos):
-        rows = [{"unit_no": unit_no, "store_no": store_no} for unit_no in part]
-        insert_missing(connection, schema.dirty_unit, rows)
+    mark(connection, store_no, unit_nos, ())
 
 
 def fold_units(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_, update
 
 from service import decision_ids
 from service.catalogue import StoreState
 from service.clock import to_wire
 from service.decision_ids import DecisionRef
 from service.ledger import schema
+from service.ledger.shown import Step, steps_of
 from service.ledger.statements import chunks
-from service.ledger.units import find_units, members_of, persons_of
+from service.ledger.units import find_units, hashes_of, members_of, persons_of
 
 SHARE_TOTAL = 1 << 32
 PERSONAL_FIELDS = ("comment", "reason", "anonymous_id", "properties")
@@ -34,7 +35,7 @@ class Filter:
 def decisions_after(
     connection: Connection, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
 ) -> Sequence[Any]:
-    """Assignment rows after a place (experiment, unit, period), in the order of their key."""
+    """Assignment rows after a place (unit, experiment, period), in the order of their key."""
     table = schema.assignment.c
     mine = [live.experiment_no for live in store.experiments.values()]
     statement = select(schema.assignment).where(table.experiment_no.in_(mine))
@@ -43,9 +44,9 @@ def decisions_after(
     if wanted.unit_nos is not None:
         statement = statement.where(table.unit_no.in_(wanted.unit_nos))
     statement = _between(statement, table.at_us, wanted)
-    place = tuple_(table.experiment_no, table.unit_no, table.period)
+    place = tuple_(table.unit_no, table.experiment_no, table.period)
     statement = statement.where(place > tuple_(*after)) if after else statement
-    statement = statement.order_by(table.experiment_no, table.unit_no, table.period)
+    statement = statement.order_by(table.unit_no, table.experiment_no, table.period)
     return connection.execute(statement.limit(limit)).all()
 
 
@@ -101,14 +102,11 @@ def journey(connection: Connection, store: StoreState, unit_nos: Sequence[int]) 
     every = 1 << 31
     decisions = decisions_after(connection, store, wanted, (), every)
     events = events_after(connection, store, wanted, (), every)
-    shown = schema.shown.c
-    rows = connection.execute(
-        select(schema.shown).where(shown.unit_no.in_(unit_nos)).order_by(shown.shown_no)
-    ).all()
+    shown = steps_of(connection, decisions)
     names = _raw_ids(connection, unit_nos)
     steps = [
         *((view["at"], "assignment", view) for view in decision_views(connection, store, decisions)),
-        *((to_wire(row.at_us), "shown", _shown_view(store, row)) for row in rows),
+        *((to_wire(step.at_us), "shown", _shown_view(store, step)) for step in shown),
         *((view["occurred_at"], "event", view) for view in event_views(connection, store, events)),
     ]
     order = {"assignment": 0, "shown": 1, "event": 2}
@@ -120,7 +118,7 @@ def journey(connection: Connection, store: StoreState, unit_nos: Sequence[int]) 
     }
 
 
-def erase(connection: Connection, unit_nos: Sequence[int]) -> None:
+def erase(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> None:
     """Forget who a person is: ids, contexts, words. Numbers stay, so no sum changes."""
     context, unit, event, reached = (
         schema.decision_context,
@@ -139,7 +137,14 @@ def erase(connection: Connection, unit_nos: Sequence[int]) -> None:
         if kept != row.body:
             connection.execute(update(event).where(event.c.event_no == row.event_no).values(body=kept))
     connection.execute(delete(context).where(context.c.unit_no.in_(unit_nos)))
+    connection.execute(delete(schema.unit_key).where(_keys_of(connection, store, unit_nos)))
     connection.execute(delete(unit).where(unit.c.unit_no.in_(unit_nos)))
+
+
+def _keys_of(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> ColumnElement[bool]:
+    key = schema.unit_key.c
+    hashes = hashes_of(connection, store, unit_nos).values()
+    return (key.store_no == store.store_no) & key.hash16.in_(hashes)
 
 
 def _between(statement: Select[Any], column: Any, wanted: Filter) -> Select[Any]:
@@ -203,10 +208,10 @@ def _event_view(
     }
 
 
-def _shown_view(store: StoreState, row: Any) -> dict[str, Any]:
-    live = store.by_no(row.experiment_no)
+def _shown_view(store: StoreState, step: Step) -> dict[str, Any]:
+    live = store.by_no(step.ref.experiment_no)
     return {
-        "decision_id": _decision_id(store, row),
+        "decision_id": decision_ids.encode(store.secret, step.ref),
         "experiment": None if live is None else live.key,
-        "shown": row.reason,
+        "shown": step.what,
     }

@@ -46,6 +46,7 @@ class StoreRow(SQLModel, table=True):
     is_simulated: bool = False
     simulated_now_us: int | None = _big(nullable=True)
     version: int = 1
+    revision: int = 1  # moves whenever anything that serving reads of the store changes
     settings: dict[str, Any] = _json()
     created_at_us: int = _big()
 
@@ -118,17 +119,35 @@ class CandidateSetRow(SQLModel, table=True):
 
 
 class UnitRow(SQLModel, table=True):
-    """The only place of a person's id; erasing a person deletes the row."""
+    """The only place of a person's id, in order of arrival; erasing a person deletes the row."""
 
     __tablename__ = "unit"
-    __table_args__ = (
-        Index("unit_hash", "store_no", "hash16", unique=True),
-        {"sqlite_autoincrement": True},  # an erased unit's number is never given to another
-    )
+    __table_args__ = ({"sqlite_autoincrement": True},)  # an erased unit's number is never given to another
     unit_no: int = _row_no()
     store_no: int
-    hash16: bytes = _bytes(16)
     raw_id: str
+
+
+class UnitKeyRow(SQLModel, table=True):
+    """The number of a unit by its keyed hash.
+
+    On SQLite only units up to the mark `units_settled` of `progress` stand here: a random key dirties a page
+    of its own, so new ones are kept in memory and merged in key order, many to a page (`hot/unit_index.py`).
+    """
+
+    __tablename__ = "unit_key"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    store_no: int = Field(primary_key=True)
+    hash16: bytes = Field(default=None, sa_column=Column(LargeBinary(16), primary_key=True))
+    unit_no: int = _big()
+
+
+class ProgressRow(SQLModel, table=True):
+    """How far something has come that goes on in steps."""
+
+    __tablename__ = "progress"
+    name: str = Field(primary_key=True)
+    value: int = _big()
 
 
 class PersonRow(SQLModel, table=True):
@@ -143,9 +162,10 @@ class AssignmentRow(SQLModel, table=True):
     """The unit's variant, once."""
 
     __tablename__ = "assignment"
-    __table_args__ = (Index("assignment_unit", "unit_no"), {"sqlite_with_rowid": False})
-    experiment_no: int = Field(primary_key=True)
+    # By unit first: numbers of new units grow, so that their assignments are appended.
+    __table_args__ = ({"sqlite_with_rowid": False},)
     unit_no: int = _big(primary_key=True)
+    experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     variant_no: int
     share: int = _big()  # over 2^32: the propensity actually used
@@ -162,24 +182,25 @@ class DecisionContextRow(SQLModel, table=True):
 
     __tablename__ = "decision_context"
     __table_args__ = ({"sqlite_with_rowid": False},)
-    experiment_no: int = Field(primary_key=True)
     unit_no: int = _big(primary_key=True)
+    experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     rejected: dict[str, str] = _json()
     context: dict[str, Any] = _json()
 
 
 class ShownRow(SQLModel, table=True):
-    """What an assigned unit was shown, whenever that changed."""
+    """What an assigned unit was shown, whenever that changed; without a row it is the variant's offer."""
 
     __tablename__ = "shown"
-    __table_args__ = (Index("shown_decision", "experiment_no", "unit_no", "period"),)
+    __table_args__ = (Index("shown_decision", "unit_no", "experiment_no", "period"),)
     shown_no: int = _row_no()
-    experiment_no: int
     unit_no: int = _big()
+    experiment_no: int
     period: int
     at_us: int = _big()
     reason: str
+    is_first: bool = False  # this was shown at the enrolment itself
 
 
 class EventRow(SQLModel, table=True):
@@ -237,20 +258,20 @@ class EventUnitRow(SQLModel, table=True):
 # ---- derived: everything below is a fold of the rows above
 
 
-class DirtyUnitRow(SQLModel, table=True):
-    """A unit with rows not yet folded."""
+class MarkRow(SQLModel, table=True):
+    """A unit, or an order, with rows not yet folded: appended with the rows, taken away when folded.
 
-    __tablename__ = "dirty_unit"
-    unit_no: int = _big(primary_key=True)
-    store_no: int = Field(index=True)
+    A log, not a set: a second mark of a unit is a second row, so that a mark made while the unit is being
+    folded is never taken away with the one before it.
+    """
 
-
-class DirtyOrderRow(SQLModel, table=True):
-    """An order with rows not yet folded."""
-
-    __tablename__ = "dirty_order"
-    store_no: int = Field(primary_key=True)
-    order_id: str = Field(primary_key=True)
+    __tablename__ = "mark"
+    __table_args__ = (Index("mark_store", "store_no", "mark_no"), {"sqlite_autoincrement": True})
+    mark_no: int = _row_no()
+    store_no: int
+    unit_no: int | None = _big(nullable=True)
+    order_id: str | None = None
+    at_us: int = _big()  # the machine's time, for the folder's lag
 
 
 class OrderBalanceRow(SQLModel, table=True):

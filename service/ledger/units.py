@@ -20,20 +20,36 @@ KIND_BITS = {UnitKind.VISITOR: 1, UnitKind.CUSTOMER: 2, UnitKind.SESSION: 4, Uni
 ANY_KIND = 1 | 2 | 4
 """`unit_id` is the id in every kind at once (a request is only ever meant by its decision)."""
 PERSON_KINDS = 1 | 2
+UNITS_SETTLED = "units_settled"
+"""The row of `progress` that says how far `unit_key` has come."""
 
 
 def find_units(connection: Connection, store: StoreState, raw_ids: Iterable[str]) -> dict[str, int]:
     """unit_no by raw id, for ids seen before."""
     by_hash = {unit_hash(store.secret, raw_id): raw_id for raw_id in raw_ids}
     found: dict[str, int] = {}
+    key, unit = schema.unit_key.c, schema.unit.c
     for part in chunks(by_hash):
         rows = connection.execute(
-            select(schema.unit.c.hash16, schema.unit.c.unit_no).where(
-                schema.unit.c.store_no == store.store_no, schema.unit.c.hash16.in_(part)
-            )
+            select(key.hash16, key.unit_no).where(key.store_no == store.store_no, key.hash16.in_(part))
         )
         found.update({by_hash[row.hash16]: row.unit_no for row in rows})
+    for part in chunks(raw_id for raw_id in by_hash.values() if raw_id not in found):
+        rows = connection.execute(
+            select(unit.raw_id, unit.unit_no).where(
+                unit.unit_no > settled_through(connection),
+                unit.store_no == store.store_no,
+                unit.raw_id.in_(part),
+            )
+        )
+        found.update({row.raw_id: row.unit_no for row in rows})
     return found
+
+
+def settled_through(connection: Connection) -> int:
+    """The last unit_no whose key stands in `unit_key`; of later ones some may."""
+    table = schema.progress.c
+    return connection.execute(select(table.value).where(table.name == UNITS_SETTLED)).scalar() or 0
 
 
 def get_or_create_units(connection: Connection, store: StoreState, raw_ids: Iterable[str]) -> dict[str, int]:
@@ -42,10 +58,7 @@ def get_or_create_units(connection: Connection, store: StoreState, raw_ids: Iter
     found = find_units(connection, store, wanted)
     missing = [raw_id for raw_id in wanted if raw_id not in found]
     if missing:
-        rows = [
-            {"store_no": store.store_no, "hash16": unit_hash(store.secret, raw_id), "raw_id": raw_id}
-            for raw_id in missing
-        ]
+        rows = [{"store_no": store.store_no, "raw_id": raw_id} for raw_id in missing]
         connection.execute(insert(schema.unit), rows)
         found |= find_units(connection, store, missing)
     return found
@@ -86,12 +99,11 @@ def groups_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, list
     return {unit: members[persons[unit]] if unit in persons else [unit] for unit in wanted}
 
 
-def hashes_of(connection: Connection, unit_nos: Iterable[int]) -> Mapping[int, bytes]:
-    """hash16 by unit_no; an erased unit has none."""
+def hashes_of(connection: Connection, store: StoreState, unit_nos: Iterable[int]) -> Mapping[int, bytes]:
+    """The keyed hash of each unit; an erased one has none."""
     hashes: dict[int, bytes] = {}
+    unit = schema.unit.c
     for part in chunks(set(unit_nos)):
-        rows = connection.execute(
-            select(schema.unit.c.unit_no, schema.unit.c.hash16).where(schema.unit.c.unit_no.in_(part))
-        )
-        hashes.update({row.unit_no: row.hash16 for row in rows})
+        rows = connection.execute(select(unit.unit_no, unit.raw_id).where(unit.unit_no.in_(part)))
+        hashes.update({row.unit_no: unit_hash(store.secret, row.raw_id) for row in rows})
     return hashes

@@ -20,6 +20,7 @@ from service.ledger.balances import balance_rows
 from service.ledger.database import Database
 from service.ledger.facts import read_units
 from service.ledger.folds import cell_of, cell_sums, fold_group
+from service.ledger.marks import pending
 from service.ledger.statements import chunks
 
 DIFFERENCES_SHOWN = 20
@@ -82,7 +83,7 @@ def _verify_totals(
 ) -> None:
     """Fold each enrolled unit anew and compare with its stored totals."""
     enrolled = _enrolled_units(connection, store)
-    dirty = _column(connection, schema.dirty_unit.c.unit_no, schema.dirty_unit, store)
+    dirty, _ = pending(connection, store.store_no)
     report.pending_units += len(dirty)
     seen: set[int] = set()
     for part in chunks(sorted(enrolled), 1000):
@@ -214,7 +215,7 @@ def _verify_balances(
             .distinct()
         ).scalars()
     )
-    dirty = _column(connection, schema.dirty_order.c.order_id, schema.dirty_order, store)
+    _, dirty = pending(connection, store.store_no)
     report.pending_orders += len(dirty)
     stored = {
         row["order_id"]: dict(row)

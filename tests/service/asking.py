@@ -44,6 +44,6 @@ def assigned(shop: Shop, key: str = "checkout-addon") -> dict[str, int]:
 
 
 def counts(shop: Shop) -> list[int]:
-    tables = ("unit", "assignment", "shown", "decision_context", "candidate_set", "event", "dirty_unit")
+    tables = ("unit", "assignment", "shown", "decision_context", "candidate_set", "event", "mark")
     with shop.database.read() as connection:
         return [connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar_one() for t in tables]

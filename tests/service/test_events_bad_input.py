@@ -301,7 +301,7 @@ def rows(shop: Shop) -> dict[str, Any]:
 
 TABLES = (
     *("store", "api_key", "experiment", "variant", "policy_version", "candidate_set", "unit", "person"),
-    *("assignment", "decision_context", "shown", "event", "event_unit", "dirty_unit", "dirty_order"),
+    *("assignment", "decision_context", "shown", "event", "event_unit", "mark", "unit_key", "progress"),
     *("order_balance", "unit_total", "cell", "cart_timer"),
 )
 

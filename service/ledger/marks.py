@@ -1,0 +1,74 @@
+"""Marks: which units and orders have rows not yet folded.
+
+A mark is appended in the transaction of the rows it stands for, and taken away in the transaction that has
+folded them. So a folder that sees a mark sees its rows, however many write at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from service.ledger import schema
+from service.ledger.statements import chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The oldest marks of a store."""
+
+    numbers: list[int]
+    unit_nos: list[int]
+    order_ids: list[str]
+
+
+def mark(connection: Connection, store_no: int, unit_nos: Iterable[int], order_ids: Iterable[str]) -> None:
+    """Note that these units and orders are to be folded (again)."""
+    at_us = time.time_ns() // 1000
+    rows: list[dict[str, Any]] = [
+        *({"store_no": store_no, "unit_no": u, "order_id": None, "at_us": at_us} for u in sorted(unit_nos)),
+        *({"store_no": store_no, "unit_no": None, "order_id": o, "at_us": at_us} for o in sorted(order_ids)),
+    ]
+    if rows:
+        connection.execute(insert(schema.mark), rows)
+
+
+def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
+    """Up to `limit` marks, oldest first; each unit and order once."""
+    table = schema.mark.c
+    rows = connection.execute(
+        select(table.mark_no, table.unit_no, table.order_id)
+        .where(table.store_no == store_no)
+        .order_by(table.mark_no)
+        .limit(limit)
+    ).all()
+    units = dict.fromkeys(row.unit_no for row in rows if row.unit_no is not None)
+    orders = dict.fromkeys(row.order_id for row in rows if row.order_id is not None)
+    return Marks([row.mark_no for row in rows], list(units), list(orders))
+
+
+def take_away(connection: Connection, marks: Marks) -> None:
+    """Delete marks whose units and orders are folded in this transaction."""
+    for part in chunks(marks.numbers):
+        connection.execute(delete(schema.mark).where(schema.mark.c.mark_no.in_(part)))
+
+
+def pending(connection: Connection, store_no: int) -> tuple[set[int], set[str]]:
+    """Units and orders that wait to be folded."""
+    table = schema.mark.c
+    rows = connection.execute(select(table.unit_no, table.order_id).where(table.store_no == store_no)).all()
+    units = {row.unit_no for row in rows if row.unit_no is not None}
+    return units, {row.order_id for row in rows if row.order_id is not None}
+
+
+def waiting(connection: Connection) -> tuple[int, int | None]:
+    """How many marks wait, and since when (microseconds) the oldest does."""
+    table = schema.mark.c
+    first = select(table.at_us).order_by(table.mark_no).limit(1)
+    return connection.execute(select(func.count()).select_from(schema.mark)).scalar_one(), connection.execute(
+        first
+    ).scalar()
