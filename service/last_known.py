@@ -1,0 +1,70 @@
+"""Keeping the last policy set up with the ledger: in memory for trouble now, on disk for the next start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from service import standby
+from service.catalogue import StoreState
+from service.keys import Principal
+from service.ledger.database import Database
+from service.standby import PolicySet
+
+TICK_S = 1.0
+"""How often the stores' revisions are looked at, and so the most often that the file is written."""
+
+log = logging.getLogger(__name__)
+
+
+class LastKnown:
+    """The policy set as it was when the ledger last answered."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database = database
+        self._path = path
+        self._policies: PolicySet | None = None
+        self._is_on_disk = False
+        self._trouble = ""
+
+    def principal(self, digest: bytes) -> Principal | None:
+        """Who that key was, for when the ledger cannot be asked."""
+        return None if self._policies is None else self._policies.keys.get(digest)
+
+    def store(self, store_no: int) -> StoreState | None:
+        """The store as it was, for when the ledger cannot be asked."""
+        return None if self._policies is None else self._policies.stores.get(store_no)
+
+    async def run(self) -> None:
+        """Keep it up with the ledger until cancelled; a change is on disk about a second later."""
+        while True:
+            try:
+                await asyncio.to_thread(self.refresh)
+                self._tell("")
+            except Exception as error:  # the ledger is away, or the folder cannot be written: try again
+                self._tell(str(error).partition("\n")[0])
+            await asyncio.sleep(TICK_S)
+
+    def refresh(self) -> None:
+        """Read what has changed since the last time, and write the file if anything has. Blocks."""
+        with self._database.read() as connection:
+            known = None if self._policies is None else self._policies.revisions
+            if standby.revisions(connection) != known:
+                self._policies = standby.read(connection)
+                self._is_on_disk = False
+        if self._policies is not None and not self._is_on_disk:
+            standby.save(self._path, self._policies)
+            self._is_on_disk = True
+
+    def _tell(self, trouble: str) -> None:
+        """One line when it begins to fail, one when it works again; not one a second."""
+        if trouble and not self._trouble:
+            log.warning(
+                "the last policy set cannot be kept in %s, and is tried again every second: %s",
+                self._path,
+                trouble,
+            )
+        elif self._trouble and not trouble:
+            log.warning("the last policy set is kept in %s again", self._path)
+        self._trouble = trouble
