@@ -333,3 +333,58 @@ class CartTimerRow(SQLModel, table=True):
     unit_no: int = _big(primary_key=True)
     store_no: int
     due_at_us: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
+
+
+# ---- archive: raw events that lie in Parquet files, and what is kept of each here
+
+
+class ArchiveRow(SQLModel, table=True):
+    """Where the ledger's archive lies; no row as long as nothing was archived."""
+
+    __tablename__ = "archive"
+    archive_no: int = Field(default=None, primary_key=True)
+    root: str  # a directory; paths of files are below it
+
+
+class ArchiveFileRow(SQLModel, table=True):
+    """A sealed file of the archive: events of one day, and what proves that it is whole."""
+
+    __tablename__ = "archive_file"
+    file_no: int = Field(default=None, primary_key=True)
+    store_no: int
+    path: str = Field(unique=True)
+    day: str  # of the events, in the store's time zone when they were archived
+    rows: int
+    checksum: bytes = _bytes(32)  # of the rows' content
+    file_bytes: int = _big()
+    file_hash: bytes = _bytes(32)  # of the file as it lies on disk
+    sealed_at_us: int = _big()
+
+
+class ArchivedEventRow(SQLModel, table=True):
+    """What stays of an archived event: its keys, so that it is still a duplicate, and its file."""
+
+    __tablename__ = "archived_event"
+    __table_args__ = (
+        Index("archived_event_key", "store_no", "key16", unique=True),
+        Index("archived_event_file", "file_no"),
+    )
+    event_no: int = _big(primary_key=True)
+    store_no: int
+    key16: bytes = _bytes(16)  # keyed hash of the event_id
+    digest: bytes = _bytes(16)
+    occurred_at_us: int = _big()
+    experiment_no: int | None = None
+    file_no: int
+
+
+class ArchivedOrderRow(SQLModel, table=True):
+    """Which archived events are an order (it has a currency) or a change of one (it has none)."""
+
+    __tablename__ = "archived_order"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    store_no: int = Field(primary_key=True)
+    order_id: str = Field(primary_key=True)
+    event_no: int = _big(primary_key=True)
+    refund_id: str | None = None
+    currency: str | None = None
