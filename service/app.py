@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -19,6 +20,7 @@ from service.api import (
     health,
     keys,
     ledger,
+    metrics,
     reports,
     schema,
     store,
@@ -30,6 +32,7 @@ from service.clock import ExternalClock, SystemClock
 from service.context import Service
 from service.errors import answer_error
 from service.frame import Frame
+from service.gauges import publishing, register
 from service.jobs import loop
 from service.keys import KeyRing
 from service.ledger.database import Database
@@ -49,6 +52,7 @@ ROUTES: list[HTTPRouteHandler] = [
     *units.router,
     *store.router,
     *health.router,
+    *metrics.router,
     *schema.router,
 ]
 
@@ -59,16 +63,18 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
     `database` is given by who has opened, and perhaps locked, it already.
     """
     service = build_service(settings, database or Database(settings.database_url))
+    register(service)
 
     @asynccontextmanager
     async def running(_app: Litestar) -> AsyncGenerator[None, None]:
         service.writer.start()
-        jobs = asyncio.create_task(loop.run(service))
+        tasks = [asyncio.create_task(loop.run(service)), asyncio.create_task(publishing(service))]
         try:
             yield
         finally:
-            jobs.cancel()
-            await asyncio.gather(jobs, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(service.writer.stop)
             service.database.close()
 
@@ -97,5 +103,5 @@ def build_service(settings: Settings, database: Database) -> Service:
         clock=ExternalClock() if settings.clock is ClockKind.EXTERNAL else SystemClock(),
         keys=KeyRing(database),
         limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
-        metrics=Metrics(),
+        metrics=Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no),
     )

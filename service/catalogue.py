@@ -123,6 +123,10 @@ class Catalogue:
         """Forget a snapshot after a committed change."""
         self._stores.pop(store_no, None)
 
+    def held(self) -> list[StoreState]:
+        """The snapshots that are served at this moment."""
+        return list(self._stores.values())
+
     def all_store_nos(self) -> list[int]:
         """Every store of the ledger."""
         with self._database.read() as connection:

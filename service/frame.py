@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import time
@@ -11,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import CORS_ORIGIN
+from service.logs import log_request
 from service.metrics import Metrics
-
-log = logging.getLogger("rialto.requests")
 
 BROWSER_PATHS = frozenset({"/v1/assign", "/v1/events", "/rialto.js"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
@@ -66,14 +64,7 @@ class Frame:
         route = str(scope.get("path_template") or "none")
         method = str(scope.get("method", ""))
         self._metrics.observe(method, route, status, seconds)
-        fields = {
-            "request_id": request_id,
-            "method": method,
-            "route": route,
-            "status": status,
-            "ms": round(1000 * seconds, 2),
-        }
-        log.info("request", extra={"fields": fields})
+        log_request(request_id, method, route, status, seconds)
 
 
 def _cors_headers(scope: Scope) -> list[tuple[bytes, bytes]]:

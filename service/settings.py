@@ -25,6 +25,15 @@ class Settings:
     body_bytes_max: int = BODY_BYTES_MAX
     publishable_rate_per_s: float = 200.0  # per publishable key and client address
     publishable_burst: int = 2000
+    sticky_max: int = 100_000  # committed assignments kept in memory
+    queue_max: int = 8192  # requests that may wait for their commit
+    drain_s: float = 10.0  # from SIGTERM to the end, whatever happens
+    workers: int = 1
+    worker_no: int = 0  # of this process; given by the supervisor
+    metrics_dir: str | None = None  # where workers share what they count; given by the supervisor
+    state_dir: str | None = None  # of the last policy set; beside the ledger if not given
+    log_level: str = "info"
+    otel_endpoint: str | None = None  # OTLP over HTTP, e.g. http://collector:4318
 
 
 def database_url() -> str:
@@ -40,3 +49,8 @@ def service_url() -> str:
 def api_key() -> str | None:
     """RIALTO_KEY, if set."""
     return os.environ.get("RIALTO_KEY")
+
+
+def otel_endpoint() -> str | None:
+    """RIALTO_OTEL_ENDPOINT, if set."""
+    return os.environ.get("RIALTO_OTEL_ENDPOINT") or None

@@ -152,9 +152,9 @@ def test_every_environment_variable_is_documented() -> None:
     used: set[str] = set()
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
-            used |= set(re.findall(r"RIALTO_[A-Z]+", file.read_text("utf-8")))
+            used |= set(re.findall(r"RIALTO_[A-Z_]+", file.read_text("utf-8")))
     assert used
-    documented = set(re.findall(r"^\| `(RIALTO_[A-Z]+)`", CONFIGURATION, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(RIALTO_[A-Z_]+)`", CONFIGURATION, re.MULTILINE))
     assert used == documented
 
 

@@ -1,4 +1,4 @@
-"""Whether the service is alive and ready, what it counts, and the storefront's script."""
+"""Whether the service is alive and ready, and the storefront's script."""
 
 from __future__ import annotations
 
@@ -57,14 +57,6 @@ def _check_database(service: Service) -> None:
         connection.execute(text("SELECT 1"))
 
 
-@call("GET", "/metrics", scope=None, summary="Counts for Prometheus", media_type="text/plain")
-async def metrics(request: AnyRequest) -> Response[bytes]:
-    """Expose the counts in Prometheus' text format."""
-    service = service_of(request)
-    content = service.metrics.exposition(writer_queue=service.writer.waiting)
-    return Response(content.encode(), media_type="text/plain; version=0.0.4")
-
-
 @call("GET", "/rialto.js", scope=None, summary="The storefront's script", media_type="text/javascript")
 async def rialto_js(request: AnyRequest) -> Response[bytes]:
     """Serve the script; browsers may keep it for five minutes."""
@@ -73,4 +65,4 @@ async def rialto_js(request: AnyRequest) -> Response[bytes]:
     return Response(content, media_type="text/javascript", headers=headers)
 
 
-router = [live, ready, metrics, rialto_js]
+router = [live, ready, rialto_js]

@@ -31,6 +31,7 @@ from service.jobs.versions import Body, last_body, may_move, publish, worth_publ
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
 from service.ledger.folds import mark_all
+from service.ledger.statements import upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,13 @@ def take(connection: Connection, service: Service, store_no: int, steps: Sequenc
         if _is_same(live, step.live):
             _write(connection, store_no, step)
             service.stepped_at_us[live.experiment_no] = step.at_us
+            row = {"name": stepped_name(live.experiment_no), "value": step.at_us}
+            upsert(connection, schema.progress, [row])
+
+
+def stepped_name(experiment_no: int) -> str:
+    """Under which name of `progress` the time of an experiment's last step stands."""
+    return f"allocated:{experiment_no}"
 
 
 def publish_first(connection: Connection, store_no: int, experiment_no: int, now_us: int) -> None:
