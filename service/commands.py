@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from service import settings as environment
 from service.keys import DEFAULT_SCOPES, Scope
-from service.ledger.database import Database, DatabaseUnusable
+from service.ledger.database import Database, DatabaseUnusable, said, shown
 from service.settings import ClockKind, Settings
 from service.store_settings import currency_fault, time_zone_fault
 from service.stores import NewStore, create_store
@@ -119,10 +119,10 @@ def upgrade(database_url: str) -> None:
     """Bring the ledger's schema to this version's; the service must be stopped."""
     with _opened(database_url) as database:
         if not database.exists():
-            _fail(f"{database.path} does not exist: run `rialto init --database {database_url}` first")
+            _fail(f"there is no ledger at {database.name}: run `rialto init --database {shown(database_url)}` first")
         database.lock_for_serving()
         database.migrate()
-    click.echo(f"{database.path}: the schema is current", err=True)
+    click.echo(f"{database.name}: the schema is current", err=True)
 
 
 @click.command()
@@ -192,7 +192,7 @@ def _print_keys(new: NewStore, database_url: str) -> None:
     click.echo(f"publishable key  {new.publishable_key}   for browsers: assign and storefront events")
     click.echo(f"secret key       {new.secret_key}   for servers only")
     click.echo("Keep the keys now: they are shown this once, and only their hashes are stored.", err=True)
-    click.echo(f"Next: rialto serve --database {database_url}", err=True)
+    click.echo(f"Next: rialto serve --database {shown(database_url)}", err=True)
 
 
 @contextmanager
@@ -215,9 +215,9 @@ def _readable_database(database_url: str) -> Generator[None]:
     except DatabaseUnusable as error:
         _fail(str(error))
     except DatabaseError as error:
-        _fail(f"--database {database_url}: {error.orig}")
+        _fail(f"--database {shown(database_url)}: {said(error)}")
     except OSError as error:
-        _fail(f"--database {database_url}: {error.strerror or error}")
+        _fail(f"--database {shown(database_url)}: {error.strerror or error}")
 
 
 def _fail(*lines: str) -> NoReturn:

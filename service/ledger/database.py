@@ -1,60 +1,66 @@
-"""Connections to the ledger: one URL, one writer, any number of readers.
-
-SQLite runs in WAL with synchronous=FULL: what is committed survives a crash of the process and of the
-machine. Readers see a snapshot and never wait for the writer.
-"""
+"""Connections to the ledger: one URL, one writing transaction at a time, any number of readers."""
 
 from __future__ import annotations
 
-import fcntl
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+
+from service.ledger.backend import (
+    Backend,
+    DatabaseKind,
+    DatabaseUnreachable,
+    DatabaseUnusable,
+    said,
+)
+from service.ledger.postgres_database import PostgresBackend
+from service.ledger.sqlite_database import SqliteBackend
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-SQLITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA busy_timeout=10000",
-    "PRAGMA cache_size=-65536",
-    "PRAGMA foreign_keys=ON",
-)
-
-
 READS_END_S_MAX = 10.0
 """How long closing waits for reads that still run in their threads."""
 
-
-class DatabaseUnusable(Exception):
-    """The database cannot be used as asked; the message says what to do."""
+_POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
 class Database:
     """The engines of one ledger."""
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            raise DatabaseUnusable(
-                f"--database {parsed.render_as_string()}: only sqlite:///FILE is supported in this version"
-            )
-        if not parsed.database or parsed.database == ":memory:":
-            raise DatabaseUnusable("--database needs a file, e.g. sqlite:///rialto.db")
-        self.path = Path(parsed.database)
         self.url = url
-        self._writing = _engine(url, "BEGIN IMMEDIATE")
-        self._reading = _engine(url, "BEGIN")
-        self._lock_file: IO[str] | None = None
+        self._backend = _backend(url)
         self._reads = 0
         self._read_ended = threading.Condition()
+
+    @property
+    def kind(self) -> DatabaseKind:
+        """SQLite or PostgreSQL."""
+        return self._backend.kind
+
+    @property
+    def name(self) -> str:
+        """What people are told the ledger is: a file, or an address without its password."""
+        return self._backend.name
+
+    @property
+    def path(self) -> Path:
+        """The file of an SQLite ledger."""
+        assert isinstance(self._backend, SqliteBackend), f"{self.name} is no file"
+        return self._backend.path
+
+    @property
+    def asyncpg_dsn(self) -> str:
+        """The address of a PostgreSQL ledger as asyncpg reads it, password included."""
+        assert isinstance(self._backend, PostgresBackend), f"{self.name} is not PostgreSQL"
+        return self._backend.asyncpg_dsn
 
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
@@ -62,7 +68,7 @@ class Database:
         with self._read_ended:
             self._reads += 1
         try:
-            with self._reading.connect() as connection, connection.begin():
+            with self._backend.reading.connect() as connection, connection.begin():
                 yield connection
         finally:
             with self._read_ended:
@@ -70,86 +76,103 @@ class Database:
                 self._read_ended.notify_all()
 
     def writing(self) -> Connection:
-        """The connection of the one writer; the caller begins and commits."""
-        return self._writing.connect()
+        """A connection whose transactions wait for all others that write; the caller begins and commits.
+
+        On PostgreSQL take one for each transaction: one that is kept does not outlive the server.
+        """
+        return self._backend.writing.connect()
 
     @contextmanager
     def write(self) -> Generator[Connection, None, None]:
         """One short transaction, for commands that run without the service."""
-        with self._writing.connect() as connection, connection.begin():
+        with self._backend.writing.connect() as connection, connection.begin():
             yield connection
 
     def exists(self) -> bool:
-        """Whether the file is there."""
-        return self.path.exists()
+        """Whether there is a ledger. Raises when that cannot be found out."""
+        with self._readable():
+            return self._backend.exists()
 
     def require_current(self) -> None:
         """Raise with the remedy unless the schema is there and at this version's head."""
         if not self.exists():
             raise DatabaseUnusable(
-                f"{self.path} does not exist: run `rialto init --database {self.url}` first"
+                f"there is no ledger at {self.name}: run `rialto init --database {shown(self.url)}` first"
             )
-        if self._revision() != _head():
+        with self._readable(), self.read() as connection:
+            revision = _revision(connection)
+        if revision != _head():
             raise DatabaseUnusable(
-                f"the schema of {self.path} is not this version's: run `rialto upgrade --database {self.url}`"
+                f"the schema of {self.name} is not this version's: "
+                f"run `rialto upgrade --database {shown(self.url)}`"
             )
 
     def migrate(self) -> None:
-        """Create the schema or bring it to this version's head."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        with self._writing.connect() as connection:
+        """Create the schema, or bring it to this version's head: whole or not at all."""
+        self._backend.prepare()
+        config = _alembic()
+        with self._readable(), self.write() as connection:
+            revision = _revision(connection)
+            if revision == _head():
+                return
+            if revision is not None:
+                self._backend.keep_services_out(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
     def lock_for_serving(self) -> None:
-        """Hold the right to serve this file; a second service on it is refused."""
-        lock_file = open(f"{self.path}.lock", "w")  # noqa: SIM115 - held until the process ends
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock_file.close()
-            raise DatabaseUnusable(
-                f"another `rialto serve` is writing {self.path}: stop it, or use another --database"
-            ) from error
-        self._lock_file = lock_file
+        """Hold the right to serve the ledger; on SQLite a second service is refused."""
+        self._backend.lock_for_serving()
 
     def close(self) -> None:
-        """Close every connection and give the lock up.
+        """Close every connection and give locks up.
 
         A cancelled task leaves its read running in a thread; its connection would outlive the pool.
         """
         with self._read_ended:
             self._read_ended.wait_for(lambda: self._reads == 0, timeout=READS_END_S_MAX)
-        self._writing.dispose()
-        self._reading.dispose()
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
+        self._backend.close()
 
-    def _revision(self) -> str | None:
-        with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+    @contextmanager
+    def _readable(self) -> Generator[None, None, None]:
+        """Whatever the database says when it is opened, as one line that names the remedy."""
+        try:
+            yield
+        except (DBAPIError, TimeoutError) as error:
+            raise self._backend.unusable(error) from error
+
+
+def shown(url: str) -> str:
+    """An address as it may be printed: without its password."""
+    try:
+        return make_url(url).render_as_string()
+    except ArgumentError:
+        return url
+
+
+def _backend(url: str) -> Backend:
+    parsed = make_url(url)
+    if parsed.drivername in _POSTGRES:
+        return PostgresBackend(parsed)
+    if parsed.get_backend_name() == "sqlite":
+        return SqliteBackend(parsed)
+    raise DatabaseUnusable(
+        f"--database {shown(url)}: write sqlite:///FILE or postgresql://USER@HOST:PORT/NAME"
+    )
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
 
 
 def _head() -> str | None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    return ScriptDirectory.from_config(config).get_current_head()
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
 
 
-def _engine(url: str, begin: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
-        for pragma in SQLITE_PRAGMAS:
-            connection.execute(pragma)
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+__all__ = ["Database", "DatabaseKind", "DatabaseUnreachable", "DatabaseUnusable", "said", "shown"]

@@ -61,7 +61,7 @@ def test_scopes_of_the_first_key(tmp_path: Path) -> None:
         (("init", "--scopes", "root"), 2, "--scopes root: choose from assign"),
         (("init", "--time-zone", "Nowhere/At_All"), 2, "IANA"),
         (("init", "--currency", "euro"), 2, "ISO 4217"),
-        (("init", "--database", "postgresql://h/d"), 1, "only sqlite"),
+        (("init", "--database", "mysql://h/d"), 1, "write sqlite:///FILE or postgresql://"),
         (("init", "--database", "nonsense"), 2, "write a URL such as"),
         (("init", "--database", "sqlite:////proc/none/shop.db"), 1, "/proc/none"),
         (("serve", "--database", "sqlite:///absent.db"), 1, "run `rialto init"),
