@@ -119,7 +119,8 @@ def upgrade(database_url: str) -> None:
     """Bring the ledger's schema to this version's; the service must be stopped."""
     with _opened(database_url) as database:
         if not database.exists():
-            _fail(f"there is no ledger at {database.name}: run `rialto init --database {shown(database_url)}` first")
+            remedy = f"run `rialto init --database {shown(database_url)}` first"
+            _fail(f"there is no ledger at {database.name}: {remedy}")
         database.lock_for_serving()
         database.migrate()
     click.echo(f"{database.name}: the schema is current", err=True)
