@@ -34,6 +34,7 @@ from service.errors import answer_error
 from service.frame import Frame
 from service.gauges import publishing, register
 from service.jobs import loop
+from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.ledger.database import Database
 from service.ledger.writer import Writer
@@ -103,5 +104,6 @@ def build_service(settings: Settings, database: Database) -> Service:
         clock=ExternalClock() if settings.clock is ClockKind.EXTERNAL else SystemClock(),
         keys=KeyRing(database),
         limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
+        leader=Leader(database),
         metrics=Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no),
     )

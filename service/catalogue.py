@@ -2,10 +2,13 @@
 
 A `StoreState` is a frozen snapshot of committed rows. Whoever changes a store commits first and then
 drops its snapshot; the next reader loads it anew. So a request sees one consistent store throughout.
+What another replica changed is loaded beside the old snapshot, which serves until then.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +90,7 @@ class StoreState:
     version: int
     settings: StoreSettings
     experiments: Mapping[str, LiveExperiment]
+    revision: int = 0  # moves with every change of what stands here; 0: not from the ledger
 
     def by_no(self, experiment_no: int) -> LiveExperiment | None:
         """The experiment of that number, when it is this store's."""
@@ -109,18 +113,28 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._stores: dict[int, StoreState] = {}
+        self._drops: Counter[int] = Counter()
+
+    def known(self, store_no: int) -> StoreState | None:
+        """The store's snapshot, if it is in memory."""
+        return self._stores.get(store_no)
 
     def store(self, store_no: int) -> StoreState:
-        """The store's snapshot."""
-        state = self._stores.get(store_no)
-        if state is None:
-            with self._database.read() as connection:
-                state = load_store(connection, store_no)
-            self._stores[store_no] = state
-        return state
+        """The store's snapshot; blocks when it must be read."""
+        return self._stores.get(store_no) or self._load(store_no)
+
+    async def fetch(self, store_no: int) -> StoreState:
+        """The store's snapshot; read in a thread when it must be."""
+        return self._stores.get(store_no) or await asyncio.to_thread(self._load, store_no)
+
+    async def refresh(self, store_no: int) -> None:
+        """Replace a snapshot by what is committed now, in a thread; one not in memory is left alone."""
+        if store_no in self._stores:
+            await asyncio.to_thread(self._load, store_no)
 
     def drop(self, store_no: int) -> None:
         """Forget a snapshot after a committed change."""
+        self._drops[store_no] += 1
         self._stores.pop(store_no, None)
 
     def held(self) -> list[StoreState]:
@@ -131,6 +145,16 @@ class Catalogue:
         """Every store of the ledger."""
         with self._database.read() as connection:
             return list(connection.execute(select(schema.store.c.store_no)).scalars())
+
+    def _load(self, store_no: int) -> StoreState:
+        drops = self._drops[store_no]
+        with self._database.read() as connection:
+            state = load_store(connection, store_no)
+        # What was dropped, or replaced by something newer, while this was read is not kept.
+        held = self._stores.get(store_no)
+        if drops == self._drops[store_no] and (held is None or held.revision <= state.revision):
+            self._stores[store_no] = state
+        return state
 
 
 def load_store(connection: Connection, store_no: int) -> StoreState:
@@ -145,6 +169,7 @@ def load_store(connection: Connection, store_no: int) -> StoreState:
         is_simulated=store.is_simulated,
         simulated_now_us=store.simulated_now_us,
         version=store.version,
+        revision=store.revision,
         settings=settings_of(store.settings),
         experiments=experiments,
     )

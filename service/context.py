@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,8 +12,10 @@ from sqlalchemy import Connection
 
 from service.catalogue import Catalogue, StoreState
 from service.clock import Clock
+from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.ledger.database import Database
+from service.ledger.notices import announce
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.rate_limit import RateLimiter
@@ -34,7 +36,10 @@ class Service:
     keys: KeyRing
     limiter: RateLimiter
     metrics: Metrics
+    leader: Leader
     stepped_at_us: dict[int, int] = field(default_factory=dict)  # last allocation step by experiment_no
+    on_units: list[Callable[[Sequence[int] | None], None]] = field(default_factory=list)
+    """Told of units that another replica linked or erased; of None when such news may have been missed."""
 
     def now_us(self, store: StoreState) -> int:
         """The time in a store, in microseconds."""
@@ -49,12 +54,31 @@ class Service:
 
         return await asyncio.to_thread(in_thread)
 
-    async def change(self, store_no: int, run: Callable[[Connection], Result]) -> Result:
-        """Run a change of a store in the writer; when it is committed, forget the store's snapshot."""
+    async def change(
+        self, store_no: int, run: Callable[[Connection], Result], *, background: bool = False
+    ) -> Result:
+        """Run a change of a store in the writer and announce it; then forget the store's snapshot."""
+
+        def announced(connection: Connection) -> Result:
+            result = run(connection)
+            announce(connection, store_no)
+            return result
+
         try:
-            return await self.writer.submit(run)
+            return await self.writer.submit(announced, background=background)
         finally:
             self.catalogue.drop(store_no)
+
+    async def follow(self, store_nos: Sequence[int]) -> None:
+        """Take over what another replica may have changed of these stores."""
+        for store_no in store_nos:
+            self.keys.drop_store(store_no)
+            await self.catalogue.refresh(store_no)
+
+    def forget_units(self, unit_nos: Sequence[int] | None) -> None:
+        """Pass the news of units on."""
+        for tell in self.on_units:
+            tell(unit_nos)
 
 
 def service_of(request: Request[Any, Any, Any]) -> Service:

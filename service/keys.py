@@ -91,6 +91,10 @@ class KeyRing:
         """Forget a revoked key."""
         self._known = {d: p for d, p in self._known.items() if p.public_id != public_id}
 
+    def drop_store(self, store_no: int) -> None:
+        """Forget a store's keys: one of them may have been revoked elsewhere."""
+        self._known = {d: p for d, p in self._known.items() if p.store_no != store_no}
+
 
 def digest_of(key: str) -> bytes:
     """What is kept of a key: 192 random bits need no slow hash."""

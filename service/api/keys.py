@@ -84,7 +84,7 @@ async def create(request: AnyRequest) -> Response[bytes]:
     def run(connection: Connection) -> tuple[str, dict[str, Any]]:
         return create_key(connection, store.store_no, wanted.kind, scopes, label=wanted.label, now_us=at_us)
 
-    key, row = await service.writer.submit(run)
+    key, row = await service.change(store.store_no, run)
     return answer(_view(row, key), status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -110,7 +110,7 @@ async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
         connection.execute(open_keys.values(revoked_at_us=at_us))
         return connection.execute(select(table).where(mine)).mappings().first()
 
-    row = await service.writer.submit(run)
+    row = await service.change(store.store_no, run)
     if row is None:
         raise not_found("key", key_id)
     service.keys.drop(key_id)

@@ -1,4 +1,7 @@
-"""What runs beside the API: fold, time carts out, allocate; once a second, or as simulated time moves."""
+"""What runs beside the API: lead or follow; the leader folds, times carts out and allocates.
+
+Once a second, or as simulated time moves, whichever replica is told of that.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,25 @@ import logging
 from service.context import Service
 from service.jobs import allocator
 from service.jobs.folder import abandon_pending, fold_pending
+from service.ledger.notices import Audience, Follower
 
 TICK_S = 1.0
 log = logging.getLogger(__name__)
 
 
 async def run(service: Service) -> None:
-    """Advance every store, once a second, until cancelled."""
+    """Lead or follow, until cancelled."""
+    follower = Follower(service.database, Audience(service.follow, service.forget_units))
+    await asyncio.gather(service.leader.run(), follower.run(), _advance_all(service))
+
+
+async def _advance_all(service: Service) -> None:
+    """Advance every store, once a second, while this service leads."""
     while True:
         try:
-            for store_no in await asyncio.to_thread(service.catalogue.all_store_nos):
-                await _advance_safely(service, store_no)
+            if service.leader.is_leader:
+                for store_no in await asyncio.to_thread(service.catalogue.all_store_nos):
+                    await _advance_safely(service, store_no)
         except Exception:
             log.exception("the stores cannot be listed; it is tried again")
         await asyncio.sleep(TICK_S)
@@ -38,7 +49,6 @@ async def advance(service: Service, store_no: int) -> int:
     await abandon_pending(service, store_no)
     steps = await service.read(lambda connection: allocator.steps_due(connection, service, store_no))
     if steps:
-        await service.writer.submit(lambda c: allocator.take(c, service, store_no, steps), background=True)
-        service.catalogue.drop(store_no)
+        await service.change(store_no, lambda c: allocator.take(c, service, store_no, steps), background=True)
         await fold_pending(service, store_no)  # caps fixed by a step restate their units
     return len(steps)

@@ -8,12 +8,15 @@ path does not take it. A connection that has died is noticed when it is taken fr
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from service.ledger.backend import DatabaseKind, DatabaseUnreachable, DatabaseUnusable, said
+
+if TYPE_CHECKING:
+    import asyncpg
 
 LOCKS = 0x5269_616C  # the first half of every advisory lock of ours
 WRITING, SERVING, LEADING = 1, 2, 3
@@ -135,6 +138,22 @@ class PostgresBackend:
         """Close every connection."""
         self.reading.dispose()
         self.writing.dispose()
+
+
+async def listening_connection(dsn: str, purpose: str) -> asyncpg.Connection:
+    """A connection that stays open for long, and whose end either side notices within seconds."""
+    import asyncpg
+
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_S,
+        server_settings={
+            "application_name": f"rialto {purpose}",
+            "tcp_keepalives_idle": "3",
+            "tcp_keepalives_interval": "1",
+            "tcp_keepalives_count": "3",
+        },
+    )
 
 
 def _engine(url: URL, purpose: str) -> Engine:
