@@ -84,6 +84,13 @@ def init(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."
 )
 @click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that share the port; more than one needs PostgreSQL.",
+)
+@click.option(
     "--clock",
     type=click.Choice([kind.value for kind in ClockKind]),
     default=ClockKind.SYSTEM.value,
@@ -97,16 +104,36 @@ def init(
     show_default=True,
     help="What is logged, as JSON lines on stderr.",
 )
-def serve(database_url: str, host: str, port: int, clock: str, log_level: str) -> None:
+@click.option(
+    "--trusted-proxies",
+    default=Settings().trusted_proxies,
+    show_default=True,
+    metavar="ADDRESSES",
+    help="Whose X-Forwarded-For names the client, by commas.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIRECTORY",
+    help="Where the last policy set is kept, to start with while the ledger is away.",
+)
+@click.option(
+    "--otel-endpoint",
+    default=environment.otel_endpoint,
+    show_default="RIALTO_OTEL_ENDPOINT, else nothing is sent",
+    metavar="URL",
+    help="Send OpenTelemetry traces and metrics there, OTLP over HTTP.",
+)
+def serve(host: str, port: int, clock: str, **told: Any) -> None:
     """Serve the API, with the folder and the allocator beside it."""
     # Only this command needs the web framework: the others start without it.
     from service.logs import log_to_stderr
     from service.serving import CannotServe
     from service.serving import serve as serve_until_stopped
 
-    log_to_stderr(log_level)
-    settings = Settings(database_url=database_url, clock=ClockKind(clock))
-    with _readable_database(database_url):
+    settings = Settings(clock=ClockKind(clock), **told)
+    log_to_stderr(settings.log_level)
+    with _readable_database(settings.database_url):
         try:
             serve_until_stopped(settings, host, port)
         except CannotServe as error:

@@ -1,23 +1,25 @@
-"""The one process that serves a ledger: lock, port, uvicorn, an orderly end."""
+"""Serving a ledger: its lock, the port, one process or several, an orderly end."""
 
 from __future__ import annotations
 
 import errno
 import signal
 import socket
-import sys
-from types import FrameType
-from typing import NoReturn
+from contextlib import suppress
 
 import uvicorn
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from service.app import create_app
+from service.draining import STOP_SIGNALS, DrainingServer, exit_in_order
 from service.ledger import schema
-from service.ledger.database import Database, DatabaseUnusable
+from service.ledger.database import Database, DatabaseUnreachable, DatabaseUnusable
 from service.settings import ClockKind, Settings
+from service.supervisor import supervise
 
-DRAIN_S = 10
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than a reverse proxy keeps its idle connections, so that it is never us who close one in use."""
 
 
 class CannotServe(Exception):
@@ -26,32 +28,61 @@ class CannotServe(Exception):
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; then answer what has begun, commit what is queued, and return."""
-    database = Database(settings.database_url)
-    database.require_current()
-    if settings.clock is ClockKind.EXTERNAL:
-        _require_simulated_store(database)
-    database.lock_for_serving()
+    for number in STOP_SIGNALS:
+        signal.signal(number, exit_in_order)
+    if settings.workers > 1:
+        _serve_with_workers(settings, host, port)
+        return
+    database = open_for_serving(settings)
     listener = _listen(host, port)
-    config = uvicorn.Config(
-        create_app(settings, database),
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=DRAIN_S,
-        server_header=False,
-    )
-    # Uvicorn raises the signal that stopped it once more when all is done: that end is in order too.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit_in_order)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        serve_on(settings, database, listener)
     finally:
         listener.close()
         database.close()
 
 
-def _exit_in_order(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+def open_for_serving(settings: Settings) -> Database:
+    """The ledger, checked, and locked where only one process may serve it."""
+    database = Database(settings.database_url)
+    database.require_current()
+    if settings.clock is ClockKind.EXTERNAL:
+        _require_simulated_store(database)
+    database.lock_for_serving()
+    return database
+
+
+def serve_on(
+    settings: Settings, database: Database, listener: socket.socket, *, is_supervised: bool = False
+) -> None:
+    """Serve a listening socket until a signal asks for the end."""
+    config = uvicorn.Config(
+        create_app(settings, database),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        forwarded_allow_ips=settings.trusted_proxies,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+    )
+    DrainingServer(config, settings.drain_s, is_supervised=is_supervised).run(sockets=[listener])
+
+
+def _serve_with_workers(settings: Settings, host: str, port: int) -> None:
+    if make_url(settings.database_url).get_backend_name() == "sqlite":
+        raise CannotServe(
+            f"--workers {settings.workers} needs PostgreSQL (--database postgresql://...): one process "
+            "writes a SQLite file; leave --workers out"
+        )
+    with suppress(DatabaseUnreachable):  # which each worker waits for; anything else is said once, here
+        open_for_serving(settings).close()
+    listener = _listen(host, port)
+    if not supervise(settings, listener):
+        raise CannotServe("not every worker ended in order; see the log")
 
 
 def _require_simulated_store(database: Database) -> None:

@@ -31,6 +31,7 @@ class Settings:
     workers: int = 1
     worker_no: int = 0  # of this process; given by the supervisor
     metrics_dir: str | None = None  # where workers share what they count; given by the supervisor
+    trusted_proxies: str = "127.0.0.1"  # whose X-Forwarded-For names the client, by commas
     state_dir: str | None = None  # of the last policy set; beside the ledger if not given
     log_level: str = "info"
     otel_endpoint: str | None = None  # OTLP over HTTP, e.g. http://collector:4318
