@@ -33,14 +33,12 @@ from service.context import Service
 from service.errors import answer_error
 from service.frame import Frame
 from service.gauges import publishing, register
-from service.hot.databases import ledger_of
-from service.hot.sticky import Sticky
-from service.hot.writer import Writer
 from service.jobs import loop
 from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
 from service.ledger.database import Database
+from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.rate_limit import RateLimiter
 from service.settings import ClockKind, Settings
@@ -72,7 +70,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
 
     @asynccontextmanager
     async def running(_app: Litestar) -> AsyncGenerator[None, None]:
-        await service.writer.start()
+        service.writer.start()
         beside = (loop.run(service), publishing(service), service.last_known.run())
         tasks = [asyncio.create_task(each) for each in beside]
         try:
@@ -81,7 +79,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await service.writer.stop()
+            await asyncio.to_thread(service.writer.stop)
             service.database.close()
 
     app = Litestar(
@@ -101,18 +99,15 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
 
 def build_service(settings: Settings, database: Database) -> Service:
     """The parts of a service, not yet running."""
-    metrics = Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no)
-    writer = Writer(ledger_of(database), Sticky(settings.sticky_max), metrics, settings.queue_max)
     return Service(
         settings=settings,
         database=database,
-        writer=writer,
+        writer=Writer(database),
         catalogue=Catalogue(database),
         clock=ExternalClock() if settings.clock is ClockKind.EXTERNAL else SystemClock(),
         keys=KeyRing(database),
         last_known=LastKnown(database, path_for(settings)),
         limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
         leader=Leader(database),
-        metrics=metrics,
-        on_units=[writer.forget],
+        metrics=Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no),
     )
