@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import Shop
+from tests.service.hot_remedies import REMEDIES
 
 ORDER = {
     "event_id": "new",
@@ -312,8 +313,8 @@ def filled(body: Any, decisions: dict[str, str]) -> Any:
     return body
 
 
-def refuse(shop: Shop, decisions: dict[str, str], case: Any, key: str | None) -> None:
-    path, body, status, code, pointer = case
+def refuse(shop: Shop, decisions: dict[str, str], name: str, key: str | None) -> None:
+    path, body, status, code, pointer = {**BAD, **BAD_IMPORT}[name]
     before = rows(shop)
     answer = shop.post(f"/v1/{path}", filled(body, decisions), key=key)
     assert answer.headers["content-type"] == "application/problem+json", answer.text
@@ -323,6 +324,7 @@ def refuse(shop: Shop, decisions: dict[str, str], case: Any, key: str | None) ->
     if pointer is not None:
         assert [error["pointer"] for error in problem["errors"]] == [pointer], problem
         assert problem["errors"][0]["remedy"]
+    assert problem["detail"].endswith(REMEDIES.get(name, ""))
     assert rows(shop) == before
 
 
@@ -330,14 +332,14 @@ def refuse(shop: Shop, decisions: dict[str, str], case: Any, key: str | None) ->
 def test_bad_input_is_named_and_writes_nothing(
     module_shop: Shop, plain_key: str, decisions: dict[str, str], name: str
 ) -> None:
-    refuse(module_shop, decisions, BAD[name], plain_key)
+    refuse(module_shop, decisions, name, plain_key)
 
 
 @pytest.mark.parametrize("name", BAD_IMPORT)
 def test_bad_history_is_named_and_writes_nothing(
     module_shop: Shop, decisions: dict[str, str], name: str
 ) -> None:
-    refuse(module_shop, decisions, BAD_IMPORT[name], None)
+    refuse(module_shop, decisions, name, None)
 
 
 @pytest.mark.parametrize("name", [name for name, case in BAD.items() if case[0] == "events"])
