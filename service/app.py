@@ -33,12 +33,14 @@ from service.context import Service
 from service.errors import answer_error
 from service.frame import Frame
 from service.gauges import publishing, register
+from service.hot.databases import ledger_of
+from service.hot.sticky import Sticky
+from service.hot.writer import Writer
 from service.jobs import loop
 from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
 from service.ledger.database import Database
-from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.rate_limit import RateLimiter
 from service.settings import ClockKind, Settings
@@ -70,7 +72,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
 
     @asynccontextmanager
     async def running(_app: Litestar) -> AsyncGenerator[None, None]:
-        service.writer.start()
+        await service.writer.start()
         beside = (loop.run(service), publishing(service), service.last_known.run())
         tasks = [asyncio.create_task(each) for each in beside]
         try:
@@ -79,7 +81,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(service.writer.stop)
+            await service.writer.stop()
             service.database.close()
 
     app = Litestar(
@@ -99,15 +101,18 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
 
 def build_service(settings: Settings, database: Database) -> Service:
     """The parts of a service, not yet running."""
+    metrics = Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no)
+    writer = Writer(ledger_of(database), Sticky(settings.sticky_max), metrics, settings.queue_max)
     return Service(
         settings=settings,
         database=database,
-        writer=Writer(database),
+        writer=writer,
         catalogue=Catalogue(database),
         clock=ExternalClock() if settings.clock is ClockKind.EXTERNAL else SystemClock(),
         keys=KeyRing(database),
         last_known=LastKnown(database, path_for(settings)),
         limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
         leader=Leader(database),
-        metrics=Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no),
+        metrics=metrics,
+        on_units=[writer.forget],
     )

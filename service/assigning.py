@@ -1,28 +1,26 @@
 """Get-or-create: the unit's variant, once, and what may be shown of it now.
 
-`decide_many` runs inside the writer: what it returns is committed with it. An assignment happens once;
-what is shown is checked at every call, and gives way to no offer with the reason while the assignment
-stands.
+`decide_many` answers the requests of one batch and adds its rows to the round, which is committed before
+anybody is told. An assignment happens once; what is shown is checked at every call, and gives way to no
+offer with the reason while the assignment stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection
-
-from experiments.allocation.hashing import race, uniform, unit_hash
+from experiments.allocation.hashing import race, uniform
 from experiments.eligibility import RequestContext, conditions_hold, eligible, showable
 from experiments.facts import Enrolment
 from experiments.fold import micros, serving_enrolments
 from experiments.model import Lifecycle, UnitKind, VariantState
 from service.catalogue import LiveExperiment, StoreState
 from service.decision_ids import DecisionRef
-from service.ledger import assignments
-from service.ledger.assignments import Assignments, NewRow
+from service.hot.assignments import Assignments, Enrolled, read_assignments
+from service.hot.ledger import HotLedger, Round
 from service.ledger.shown import OFFER
 from service.ledger.units import KIND_BITS, PERSON_KINDS
 
@@ -37,7 +35,7 @@ class Mode(StrEnum):
     FORCED = "forced"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """A well-formed request: who asks for an offer, where, in which context."""
 
@@ -52,7 +50,7 @@ class Ask:
     propensity: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """The answer: the assignment if there is one, and the variant shown (None = no offer)."""
 
@@ -60,13 +58,20 @@ class Decision:
     live: LiveExperiment | None = None
     variant: str | None = None
     shown: str | None = None
-    ref: DecisionRef | None = None
+    row: Enrolled | None = None  # none for a preview
     share: int | None = None
     policy_version: int | None = None
 
+    @property
+    def ref(self) -> DecisionRef | None:
+        """What the decision id names."""
+        return None if self.row is None else self.row.ref
 
-def decide_many(connection: Connection, store: StoreState, asks: Sequence[Ask]) -> list[Decision]:
-    """Answer requests in order; rows for new assignments are written in the caller's transaction."""
+
+async def decide_many(
+    ledger: HotLedger, batch: Round, store: StoreState, asks: Sequence[Ask], at_us: int
+) -> list[Decision]:
+    """Answer requests in order, adding the rows of new assignments; `at_us` is the machine's time."""
     raw_ids: dict[str, None] = {}
     experiment_nos: set[int] = set()
     for ask in asks:
@@ -74,74 +79,73 @@ def decide_many(connection: Connection, store: StoreState, asks: Sequence[Ask]) 
             experiment_nos.update(mate.experiment_no for mate in _layer_mates(store, live))
             if (raw_id := _raw_id(ask, live)) is not None:
                 raw_ids[raw_id] = None
-    batch = assignments.read(connection, store, raw_ids, experiment_nos)
-    decisions = [_decide(connection, store, batch, ask) for ask in asks]
-    numbers = assignments.write(connection, store, batch)
-    return [_renumbered(decision, numbers) for decision in decisions]
-
-
-def _renumbered(decision: Decision, numbers: Mapping[int, int]) -> Decision:
-    ref = decision.ref
-    if ref is None or ref.unit_no >= 0:
-        return decision
-    return replace(decision, ref=replace(ref, unit_no=numbers[ref.unit_no]))
+    found = await read_assignments(ledger, batch, store, raw_ids, experiment_nos, at_us)
+    return [_decide(found, ask) for ask in asks]
 
 
 def _raw_id(ask: Ask, live: LiveExperiment) -> str | None:
     return ask.ids.get(live.experiment.unit)
 
 
-def _decide(connection: Connection, store: StoreState, batch: Assignments, ask: Ask) -> Decision:
+def _decide(found: Assignments, ask: Ask) -> Decision:
     """The first experiment that has, or takes, the unit; else the first one's reason not to."""
     refused: Decision | None = None
     for live in ask.experiments:
-        decision = _decide_in(connection, store, batch, ask, live)
-        if decision.ref is not None or decision.policy_version is not None or decision.reason == "holdout":
+        decision = _decide_in(found, ask, live)
+        if decision.row is not None or decision.policy_version is not None or decision.reason == "holdout":
             return decision
         refused = refused or decision
     return refused or Decision("no_experiment")
 
 
-def _decide_in(
-    connection: Connection, store: StoreState, batch: Assignments, ask: Ask, live: LiveExperiment
-) -> Decision:
+def _decide_in(found: Assignments, ask: Ask, live: LiveExperiment) -> Decision:
+    store = found.store
     if live.state not in (Lifecycle.RUNNING, Lifecycle.PAUSED) or live.policy is None:
         return Decision("no_experiment", live)
     raw_id = _raw_id(ask, live)
     if raw_id is None:
         return Decision("unit_id_missing", live)
-    unit_no = batch.units.get(raw_id)
-    row = None if unit_no is None else _serving_row(batch, live, unit_no, ask.at_us)
+    unit_no = found.units.numbers.get(raw_id)
+    row = None if unit_no is None else _serving_row(found, live, unit_no, ask.at_us)
     if row is not None:
-        return _again(batch, store, ask, live, row)
+        decision = again(store, ask, live, row)
+        if ask.mode is not Mode.PREVIEW:
+            found.note_shown(row, ask.at_us, what_is_shown(decision))
+        return decision
     if live.state is Lifecycle.PAUSED:
         return Decision("paused", live)
-    unit = unit_hash(store.secret, raw_id)
+    unit = found.units.hashes[raw_id]
     if ask.mode is not Mode.FORCED and uniform("holdout:" + store.key, unit) < store.settings.holdout:
         return Decision("holdout", live)
-    if not _in_layer(batch, store, live, unit, unit_no):
+    if not _in_layer(found, live, unit, unit_no):
         return Decision("not_in_audience", live)
     if not conditions_hold(live.experiment.audience, ask.context, ask.segment):
         return Decision("not_in_audience", live)
-    return _enrol(connection, store, batch, ask, live, raw_id, unit)
+    return _enrol(found, ask, live, raw_id)
 
 
-def _serving_row(batch: Assignments, live: LiveExperiment, unit_no: int, at_us: int) -> Any | None:
+def _serving_row(found: Assignments, live: LiveExperiment, unit_no: int, at_us: int) -> Enrolled | None:
     """The assignment that serves the unit now: the earliest of the person, in the open period."""
-    group = _one_with(batch, live, unit_no)
-    rows = [row for member in group for row in batch.rows.get((live.experiment_no, member), [])]
+    group = _one_with(found, live, unit_no)
+    rows = [row for member in group for row in found.rows.get((live.experiment_no, member), ())]
     if not rows:
         return None
-    by_place = {(row.unit_no, row.period): row for row in rows}
-    enrolments = [_enrolment(live, row) for row in rows]
+    first = rows[0]
+    if len(rows) > 1:
+        by_place = {(row.unit_no, row.period): row for row in rows}
+        enrolments = [_enrolment(live, row) for row in rows]
+        serving = serving_enrolments(enrolments, live.experiment.reassign_after)[-1][0]
+        first = by_place[(serving.unit_no, serving.period)]
+    return first if still_serves(live, first, at_us) else None
+
+
+def still_serves(live: LiveExperiment, row: Enrolled, at_us: int) -> bool:
+    """Whether the assignment's period is open."""
     reassign_after = live.experiment.reassign_after
-    first = serving_enrolments(enrolments, reassign_after)[-1][0]
-    if reassign_after is not None and at_us >= first.at_us + micros(reassign_after):
-        return None
-    return by_place[(first.unit_no, first.period)]
+    return reassign_after is None or at_us < row.at_us + micros(reassign_after)
 
 
-def _enrolment(live: LiveExperiment, row: Any) -> Enrolment:
+def _enrolment(live: LiveExperiment, row: Enrolled) -> Enrolment:
     return Enrolment(
         row.unit_no,
         row.period,
@@ -153,22 +157,17 @@ def _enrolment(live: LiveExperiment, row: Any) -> Enrolment:
     )
 
 
-def _again(batch: Assignments, store: StoreState, ask: Ask, live: LiveExperiment, row: Any) -> Decision:
+def again(store: StoreState, ask: Ask, live: LiveExperiment, row: Enrolled) -> Decision:
     """A unit assigned before: its first decision, and what may be shown of it now."""
-    ref = DecisionRef(row.experiment_no, row.unit_no, row.period)
     key = live.variant_key(row.variant_no)
     reason = _hidden(store, ask, live, key)
-    if ask.mode is not Mode.PREVIEW:
-        batch.note_shown(ref, ask.at_us, reason or OFFER)
-    return Decision(
-        reason=reason or "sticky",
-        live=live,
-        variant=key,
-        shown=None if reason else key,
-        ref=ref,
-        share=row.share,
-        policy_version=row.policy_version,
-    )
+    shown = None if reason else key
+    return Decision(reason or "sticky", live, key, shown, row, row.share, row.policy_version)
+
+
+def what_is_shown(decision: Decision) -> str:
+    """The offer, or why not: what the ledger keeps of an answer where it changes."""
+    return OFFER if decision.shown is not None else decision.reason
 
 
 def _hidden(store: StoreState, ask: Ask, live: LiveExperiment, key: str) -> str | None:
@@ -183,16 +182,14 @@ def _hidden(store: StoreState, ask: Ask, live: LiveExperiment, key: str) -> str 
     return None if rule is None else "not_eligible_now"
 
 
-def _in_layer(
-    batch: Assignments, store: StoreState, live: LiveExperiment, unit: bytes, unit_no: int | None
-) -> bool:
+def _in_layer(found: Assignments, live: LiveExperiment, unit: bytes, unit_no: int | None) -> bool:
     """Whether the unit's place in the experiment's layer is this experiment's."""
     layer = live.experiment.layer
     if layer is None:
         return True
-    others = [e for e in _layer_mates(store, live) if e.state in (Lifecycle.RUNNING, Lifecycle.PAUSED)]
-    group = [] if unit_no is None else _one_with(batch, live, unit_no)
-    taken = [e.key for e in others if any(batch.rows.get((e.experiment_no, member)) for member in group)]
+    others = [e for e in _layer_mates(found.store, live) if e.state in (Lifecycle.RUNNING, Lifecycle.PAUSED)]
+    group = [] if unit_no is None else _one_with(found, live, unit_no)
+    taken = [e.key for e in others if any(found.rows.get((e.experiment_no, member)) for member in group)]
     if taken:
         return live.key in taken
     return race("layer:" + layer, unit, {e.key: 1 for e in others}).winner == live.key
@@ -206,22 +203,15 @@ def _layer_mates(store: StoreState, live: LiveExperiment) -> list[LiveExperiment
     return [e for e in store.experiments.values() if e.experiment.layer == layer]
 
 
-def _one_with(batch: Assignments, live: LiveExperiment, unit_no: int) -> list[int]:
+def _one_with(found: Assignments, live: LiveExperiment, unit_no: int) -> list[int]:
     """The units that are one with this one in the experiment, itself included."""
     is_person = KIND_BITS[live.experiment.unit] & PERSON_KINDS
-    return batch.groups.get(unit_no, [unit_no]) if is_person else [unit_no]
+    return found.groups.get(unit_no, [unit_no]) if is_person else [unit_no]
 
 
-def _enrol(
-    connection: Connection,
-    store: StoreState,
-    batch: Assignments,
-    ask: Ask,
-    live: LiveExperiment,
-    raw_id: str,
-    unit: bytes,
-) -> Decision:
+def _enrol(found: Assignments, ask: Ask, live: LiveExperiment, raw_id: str) -> Decision:
     assert live.policy is not None
+    store = found.store
     # What history showed could be shown then, whatever has been retired or killed since.
     states = {} if ask.mode is Mode.FORCED else live.variant_states
     chosen = eligible(live.experiment.variants, states, ask.context, store.settings.out_of_stock)
@@ -235,27 +225,28 @@ def _enrol(
             return Decision("not_eligible_now", live)
     else:
         shares = live.policy.shares_for(candidates)
-        key = race(live.experiment.salt, unit, shares).winner
+        key = race(live.experiment.salt, found.units.hashes[raw_id], shares).winner
         share = shares[key]
     reason = _hidden(store, ask, live, key) or ("forced" if ask.mode is Mode.FORCED else "assigned")
     shown = key if reason in ("forced", "assigned") else None
     version = live.policy.number
     if ask.mode is Mode.PREVIEW:
         return Decision(reason, live, key, shown, None, share, version)
-    unit_no = batch.number(raw_id)
-    row = NewRow(
-        experiment_no=live.experiment_no,
+    unit_no = found.units.number(raw_id)
+    row = Enrolled(
         unit_no=unit_no,
-        period=batch.next_period(live.experiment_no, unit_no),
+        experiment_no=live.experiment_no,
+        period=found.next_period(live.experiment_no, unit_no),
         variant_no=live.variant_no(key),
         share=share,
-        set_no=assignments.set_number(connection, batch, live.experiment_no, candidates),
+        set_no=found.set_number(live.experiment_no, candidates),
         policy_version=version,
         epoch=live.policy.epoch,
         segment=ask.segment,
         is_forced=ask.mode is Mode.FORCED,
         at_us=ask.at_us,
     )
-    ref = batch.add(row, chosen.rejected, ask.stored_context)
-    batch.note_shown(ref, ask.at_us, OFFER if shown else reason, is_first=True)
-    return Decision(reason, live, key, shown, ref, share, version)
+    found.add(row, chosen.rejected, ask.stored_context)
+    decision = Decision(reason, live, key, shown, row, share, version)
+    found.note_shown(row, ask.at_us, what_is_shown(decision), is_first=True)
+    return decision

@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 
 from service.catalogue import Catalogue, StoreState
 from service.clock import Clock
+from service.hot.writer import Writer
 from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
 from service.ledger.database import Database
 from service.ledger.notices import announce
-from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.rate_limit import RateLimiter
 from service.settings import Settings
@@ -57,9 +57,17 @@ class Service:
         return await asyncio.to_thread(in_thread)
 
     async def change(
-        self, store_no: int, run: Callable[[Connection], Result], *, background: bool = False
+        self,
+        store_no: int,
+        run: Callable[[Connection], Result],
+        *,
+        background: bool = False,
+        after: Callable[[Result], None] | None = None,
     ) -> Result:
-        """Run a change of a store in the writer and announce it; then forget the store's snapshot."""
+        """Run a change of a store in the writer and announce it; then forget the store's snapshot.
+
+        `after` is called with the result once it is committed, before anything else is decided.
+        """
 
         def announced(connection: Connection) -> Result:
             result = run(connection)
@@ -67,7 +75,7 @@ class Service:
             return result
 
         try:
-            return await self.writer.submit(announced, background=background)
+            return await self.writer.submit(announced, background=background, after=after)
         finally:
             self.catalogue.drop(store_no)
 

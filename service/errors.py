@@ -11,7 +11,8 @@ from litestar.exceptions import HTTPException
 from sqlalchemy.exc import OperationalError
 
 from experiments.errors import FrozenField, InvalidDocument
-from service.ledger.writer import Overloaded, WriterStopped
+from service.hot.ledger import LedgerUnavailable
+from service.hot.writer import Overloaded, WriterStopped
 from service.problems import Problem, bad_request, conflict, problem_response
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ def to_problem(error: Exception) -> Problem:
             return Problem(503, "overloaded", "too many writes are waiting; retry", headers=_RETRY)
         case WriterStopped():
             return Problem(503, "shutting_down", "the service is shutting down; retry", headers=_RETRY)
-        case OperationalError():
-            log.error("the database failed: %s", error.orig)
+        case OperationalError() | LedgerUnavailable():
+            log.error("the database failed: %s", getattr(error, "orig", error))
             return Problem(
                 503, "database_unavailable", "the ledger cannot be used now; retry", headers=_RETRY
             )

@@ -1,8 +1,8 @@
 """Events into the ledger: idempotent, in any order, each whole or not at all.
 
-`record_many` runs inside the writer. It decides for each event: accepted, duplicate (same key and
-content) or refused with the reason, and appends the accepted ones with the units they reach. Nothing is
-folded here: an event only marks its units and orders dirty.
+`record_many` decides for each event of a batch: accepted, duplicate (same key and content) or refused
+with the reason, and adds the accepted ones to the round with the units they reach. Nothing is folded here:
+an event only marks its units and orders.
 """
 
 from __future__ import annotations
@@ -11,25 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
-
-from experiments.allocation.hashing import unit_hash
 from experiments.model import UnitKind
 from service import event_types as wire
 from service.catalogue import StoreState
 from service.decision_ids import DecisionRef
 from service.event_content import Arrived, body_of
-from service.ledger import schema
-from service.ledger.marks import mark
-from service.ledger.statements import chunks
-from service.ledger.units import (
-    ANY_KIND,
-    KIND_BITS,
-    find_units,
-    get_or_create_units,
-    hashes_of,
-    persons_of,
-)
+from service.hot import statements
+from service.hot.ledger import HotLedger, Round, Units, json_text, json_value, persons_of, units_of
+from service.ledger.units import ANY_KIND, KIND_BITS
 from service.problems import Problem, field_problem
 
 ACCEPTED = "accepted"
@@ -41,19 +30,22 @@ Outcome = str | Problem
 class _Known:
     """What the ledger holds of the keys in this batch, kept current while it is recorded."""
 
+    units: Units
     events: dict[str, bytes] = field(default_factory=dict)  # event_id -> digest
     orders: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # order_id -> digest, currency
     refunds: dict[tuple[str, str], bytes] = field(default_factory=dict)
     decisions: set[DecisionRef] = field(default_factory=set)
-    decision_hashes: dict[int, bytes] = field(default_factory=dict)
-    units: dict[str, int] = field(default_factory=dict)
+    decision_ids: dict[int, str] = field(default_factory=dict)  # raw id of a decision's unit, unless erased
     persons: dict[int, int] = field(default_factory=dict)
-    new_persons: dict[int, int] = field(default_factory=dict)
+    linked: list[tuple[int, int]] = field(default_factory=list)  # new links: unit_no, person_no
 
 
-def record_many(connection: Connection, store: StoreState, events: Sequence[Arrived]) -> list[Outcome]:
-    """Record events in order; one outcome each."""
-    known = _read(connection, store, events)
+async def record_many(
+    ledger: HotLedger, batch: Round, store: StoreState, events: Sequence[Arrived], at_us: int
+) -> list[Outcome]:
+    """Record events in order, adding their rows; one outcome each. `at_us` is the machine's time."""
+    units = await units_of(ledger, batch, store, dict.fromkeys(_raw_ids(events)))
+    known = await _read(ledger, store, units, events)
     outcomes: list[Outcome] = []
     accepted: list[Arrived] = []
     for event in events:
@@ -61,51 +53,42 @@ def record_many(connection: Connection, store: StoreState, events: Sequence[Arri
         outcomes.append(outcome)
         if outcome == ACCEPTED:
             accepted.append(event)
-            _remember(connection, store, known, event)
+            _remember(known, event)
     if accepted:
-        _append(connection, store, known, accepted)
+        numbers = await ledger.event_numbers(len(accepted))
+        _append(batch, store, known, accepted, numbers, at_us)
     return outcomes
 
 
-def _read(connection: Connection, store: StoreState, events: Sequence[Arrived]) -> _Known:
-    known = _Known()
-    table = schema.event.c
-    for part in chunks({event.struct.event_id for event in events}):
-        rows = connection.execute(
-            select(table.event_id, table.digest).where(
-                table.store_no == store.store_no, table.event_id.in_(part)
-            )
-        )
-        known.events.update({row.event_id: row.digest for row in rows})
-    for part in chunks({event.order_id for event in events if event.order_id is not None}):
-        rows = connection.execute(
-            select(table.type, table.order_id, table.refund_id, table.digest, table.body).where(
-                table.store_no == store.store_no, table.order_id.in_(part)
-            )
-        )
-        for row in rows:
-            if row.type == "order":
-                known.orders[row.order_id] = (row.digest, row.body["currency"])
-            elif row.refund_id is not None:
-                known.refunds[row.order_id, row.refund_id] = row.digest
+async def _read(ledger: HotLedger, store: StoreState, units: Units, events: Sequence[Arrived]) -> _Known:
+    known = _Known(units)
+    mine = (store.store_no,)
+    rows = await ledger.lookup(statements.EVENT_DIGESTS, mine, {event.struct.event_id for event in events})
+    known.events = {event_id: digest for event_id, digest in rows}
+    order_ids = {event.order_id for event in events if event.order_id is not None}
+    if order_ids:
+        for kind, order_id, refund_id, digest, body in await ledger.lookup(
+            statements.ORDERS, mine, order_ids
+        ):
+            if kind == "order":
+                known.orders[order_id] = (digest, json_value(body)["currency"])
+            elif refund_id is not None:
+                known.refunds[order_id, refund_id] = digest
     refs = {event.decision for event in events if event.decision is not None}
-    known.decisions = _existing(connection, refs)
-    known.decision_hashes = dict(hashes_of(connection, store, {ref.unit_no for ref in refs}))
-    known.units = find_units(connection, store, _raw_ids(events))
-    touched = {*known.units.values(), *(ref.unit_no for ref in refs)}
-    known.persons = persons_of(connection, touched)
+    if refs:
+        await _read_decisions(ledger, known, refs)
+    linkable = {*units.numbers.values(), *(ref.unit_no for ref in refs)}
+    if refs or any(isinstance(event.struct, wire.Identify) for event in events):
+        known.persons = await persons_of(ledger, linkable)
     return known
 
 
-def _existing(connection: Connection, refs: set[DecisionRef]) -> set[DecisionRef]:
-    table = schema.assignment.c
-    found: set[DecisionRef] = set()
-    for part in chunks({ref.unit_no for ref in refs}):
-        rows = connection.execute(
-            select(table.experiment_no, table.unit_no, table.period).where(table.unit_no.in_(part))
-        )
-        found.update(DecisionRef(row.experiment_no, row.unit_no, row.period) for row in rows)
-    return found
+async def _read_decisions(ledger: HotLedger, known: _Known, refs: set[DecisionRef]) -> None:
+    unit_nos = {ref.unit_no for ref in refs}
+    rows = await ledger.lookup(statements.ASSIGNMENTS, (), unit_nos)
+    known.decisions = {DecisionRef(row[1], row[0], row[2]) for row in rows}
+    names = await ledger.lookup(statements.RAW_IDS, (), unit_nos)
+    known.decision_ids = {unit_no: raw_id for unit_no, raw_id in names}
 
 
 def _raw_ids(events: Iterable[Arrived]) -> list[str]:
@@ -159,8 +142,8 @@ def _disagrees(store: StoreState, known: _Known, event: Arrived, ref: DecisionRe
         return False
     bit = KIND_BITS[live.experiment.unit]
     named = [raw_id for raw_id, kinds in event.reach.items() if kinds & bit]
-    own_hash = known.decision_hashes.get(ref.unit_no)  # none once the person is erased
-    if not named or own_hash is None or any(unit_hash(store.secret, n) == own_hash for n in named):
+    own_id = known.decision_ids.get(ref.unit_no)  # none once the person is erased
+    if not named or own_id is None or own_id in named:
         return False
     person = known.persons.get(ref.unit_no)
     return person is None or all(_person(known, raw_id) != person for raw_id in named)
@@ -169,7 +152,8 @@ def _disagrees(store: StoreState, known: _Known, event: Arrived, ref: DecisionRe
 def _judge_link(known: _Known, event: Arrived, struct: wire.Identify) -> Outcome:
     """No chains, and the first accepted link stands."""
     name = _customer(event)
-    customer, anonymous = known.units.get(name), known.units.get(struct.anonymous_id)
+    numbers = known.units.numbers
+    customer, anonymous = numbers.get(name), numbers.get(struct.anonymous_id)
     customer_person, anonymous_person = _person(known, name), _person(known, struct.anonymous_id)
     if anonymous_person is not None and anonymous_person == customer:
         return ACCEPTED
@@ -190,11 +174,11 @@ def _customer(event: Arrived) -> str:
 
 
 def _person(known: _Known, raw_id: str) -> int | None:
-    unit_no = known.units.get(raw_id)
+    unit_no = known.units.numbers.get(raw_id)
     return None if unit_no is None else known.persons.get(unit_no)
 
 
-def _remember(connection: Connection, store: StoreState, known: _Known, event: Arrived) -> None:
+def _remember(known: _Known, event: Arrived) -> None:
     struct = event.struct
     known.events[struct.event_id] = event.digest
     if isinstance(struct, wire.Order):
@@ -202,76 +186,67 @@ def _remember(connection: Connection, store: StoreState, known: _Known, event: A
     if event.refund_id is not None and event.order_id is not None:
         known.refunds[event.order_id, event.refund_id] = event.digest
     if isinstance(struct, wire.Identify):
-        name = _customer(event)
-        known.units |= get_or_create_units(connection, store, [name, struct.anonymous_id])
-        customer, anonymous = known.units[name], known.units[struct.anonymous_id]
-        for unit_no in (customer, anonymous):
+        customer = known.units.number(_customer(event))
+        for unit_no in (customer, known.units.number(struct.anonymous_id)):
             if unit_no not in known.persons:
-                known.persons[unit_no] = known.new_persons[unit_no] = customer
+                known.persons[unit_no] = customer
+                known.linked.append((unit_no, customer))
 
 
-def _append(connection: Connection, store: StoreState, known: _Known, events: Sequence[Arrived]) -> None:
-    known.units |= get_or_create_units(connection, store, _raw_ids(events))
-    rows = [_row(store, event) for event in events]
-    numbers = connection.execute(
-        insert(schema.event).returning(schema.event.c.event_no, sort_by_parameter_order=True), rows
-    ).scalars()
-    links: list[dict[str, int]] = []
+def _append(
+    batch: Round,
+    store: StoreState,
+    known: _Known,
+    events: Sequence[Arrived],
+    numbers: Sequence[int],
+    at_us: int,
+) -> None:
+    marked: dict[int, None] = {}
+    order_ids: dict[str, None] = {}
     for event, event_no in zip(events, numbers, strict=True):
+        batch.add(statements.EVENT, _row(store, event, event_no))
         for unit_no, kinds in _reached(store, known, event).items():
-            links.append({"unit_no": unit_no, "event_no": event_no, "kinds": kinds})
-    if links:
-        connection.execute(insert(schema.event_unit), links)
-    if known.new_persons:
-        persons = [{"unit_no": u, "person_no": p} for u, p in known.new_persons.items()]
-        connection.execute(insert(schema.person), persons)
-    order_ids = {event.order_id for event in events if event.order_id is not None}
-    dirty = {link["unit_no"] for link in links} | _units_of_orders(connection, store, order_ids)
-    mark(connection, store.store_no, dirty, order_ids)
+            batch.add(statements.EVENT_UNIT, (unit_no, event_no, kinds))
+            marked[unit_no] = None
+        if event.order_id is not None:
+            order_ids[event.order_id] = None
+    for link in known.linked:
+        batch.add(statements.PERSON, link)
+    for unit_no in marked:
+        batch.add(statements.MARK, (store.store_no, unit_no, None, at_us))
+    for order_id in order_ids:
+        batch.add(statements.MARK, (store.store_no, None, order_id, at_us))
 
 
-def _row(store: StoreState, event: Arrived) -> dict[str, Any]:
+def _row(store: StoreState, event: Arrived, event_no: int) -> tuple[Any, ...]:
+    """The event's row, in the order of the table's columns."""
     ref = event.decision
-    return {
-        "store_no": store.store_no,
-        "event_id": event.struct.event_id,
-        "type": event.type,
-        "occurred_at_us": event.occurred_at_us,
-        "received_at_us": event.received_at_us,
-        "is_clamped": event.is_clamped,
-        "digest": event.digest,
-        "order_id": event.order_id,
-        "refund_id": event.refund_id,
-        "experiment_no": None if ref is None else ref.experiment_no,
-        "decision_unit_no": None if ref is None else ref.unit_no,
-        "decision_period": None if ref is None else ref.period,
-        "body": body_of(store, event),
-    }
+    named = (None, None, None) if ref is None else (ref.experiment_no, ref.unit_no, ref.period)
+    return (
+        event_no,
+        store.store_no,
+        event.struct.event_id,
+        event.type,
+        event.occurred_at_us,
+        event.received_at_us,
+        event.is_clamped,
+        event.digest,
+        event.order_id,
+        event.refund_id,
+        *named,
+        json_text(body_of(store, event)),
+    )
 
 
 def _reached(store: StoreState, known: _Known, event: Arrived) -> dict[int, int]:
     """Kinds by unit_no: the ids it names, the decision's unit, and the id an `identify` links."""
     reached: dict[int, int] = {}
     for raw_id, kinds in event.reach.items():
-        unit_no = known.units[raw_id]
+        unit_no = known.units.number(raw_id)
         reached[unit_no] = reached.get(unit_no, 0) | kinds
     if event.decision is not None and (live := store.by_no(event.decision.experiment_no)) is not None:
         unit_no = event.decision.unit_no
         reached[unit_no] = reached.get(unit_no, 0) | KIND_BITS[live.experiment.unit]
     if isinstance(event.struct, wire.Identify):
-        reached.setdefault(known.units[event.struct.anonymous_id], ANY_KIND)
+        reached.setdefault(known.units.number(event.struct.anonymous_id), ANY_KIND)
     return reached
-
-
-def _units_of_orders(connection: Connection, store: StoreState, order_ids: set[str]) -> set[int]:
-    """The units that the orders themselves reach: what comes later to an order restates them."""
-    event, link = schema.event.c, schema.event_unit.c
-    found: set[int] = set()
-    for part in chunks(order_ids):
-        rows = connection.execute(
-            select(link.unit_no)
-            .join_from(schema.event, schema.event_unit, event.event_no == link.event_no)
-            .where(event.store_no == store.store_no, event.order_id.in_(part), event.type == "order")
-        )
-        found.update(rows.scalars())
-    return found

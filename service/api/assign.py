@@ -6,7 +6,6 @@ offer and a reason code; the storefront never sees an error page.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -21,15 +20,15 @@ from experiments.errors import FieldError
 from experiments.json_schema import child
 from experiments.model import Offer, OfferKind, UnitKind
 from service.api.routing import AnyRequest, call
-from service.assigning import SHARE_TOTAL, Ask, Decision, Mode, decide_many
+from service.assigning import SHARE_TOTAL, Ask, Decision, Mode
 from service.auth import principal_of, store_of
 from service.catalogue import LiveExperiment, StoreState
 from service.clock import is_in_calendar, to_micros
 from service.context import Service, service_of
 from service.decision_ids import encode
 from service.event_types import CartItem, Id, Ids, Instant, Maybe, Money, Text, given
+from service.hot.writer import Overloaded, WriterStopped
 from service.keys import KeyKind, Principal, Scope
-from service.ledger.writer import Job, Overloaded, WriterStopped
 from service.problems import Problem, ProblemDocument, bad_field, bad_request, field_problem, not_found
 from service.wire import Key, Wire, answer, body_of, convert, open_map_faults
 
@@ -142,7 +141,7 @@ BATCH_ANSWER: dict[str, Any] = {
 )
 async def assign(request: AnyRequest) -> Response[bytes]:
     """Answer one request."""
-    return await answer_one(request, _decide)
+    return await answer_one(request, decide)
 
 
 @call(
@@ -155,7 +154,7 @@ async def assign(request: AnyRequest) -> Response[bytes]:
 )
 async def assign_batch(request: AnyRequest) -> Response[bytes]:
     """Answer many requests in order; one that cannot be made has a problem in its place."""
-    return await answer_many(request, _decide)
+    return await answer_many(request, decide)
 
 
 async def answer_one(request: AnyRequest, decide: Decide) -> Response[bytes]:
@@ -190,30 +189,29 @@ async def fall_back(_service: Service, _store: StoreState, asks: list[Ask]) -> l
     return [Decision("fallback", ask.experiments[0] if ask.experiments else None) for ask in asks]
 
 
-async def _decide(service: Service, store: StoreState, asks: list[Ask]) -> list[Decision]:
-    """Decisions, committed; when that cannot be had in time, no offer and the reason."""
+async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[Decision]:
+    """Decisions, committed; when that cannot be had in time, what is known in memory or no offer."""
     if not asks:
         return []
+    deadline_s = store.settings.deadline_ms / 1000 if len(asks) == 1 else None
+    reason = "fallback"
     try:
-        job = service.writer.enqueue(lambda connection: decide_many(connection, store, asks))
+        decisions = await service.writer.assign(store, asks, deadline_s)
+        if decisions is not None:
+            return decisions
     except (Overloaded, WriterStopped):
-        return [Decision("overloaded", ask.experiments[0] if ask.experiments else None) for ask in asks]
-    try:
-        return await _in_time(job, store.settings.deadline_ms / 1000 if len(asks) == 1 else None)
-    except Exception:
-        log.exception("an assignment failed; the control was shown")
-        return await fall_back(service, store, asks)
+        reason = "overloaded"
+    except Exception as error:
+        log.error("an assignment failed, it is answered without the ledger: %s", error)
+    return [without_ledger(service, store, ask, reason) for ask in asks]
 
 
-async def _in_time(job: Job, deadline_s: float | None) -> list[Decision]:
-    """The job's result; after the deadline only if it has begun, for then it will be on record."""
-    done = asyncio.wrap_future(job.done)
-    try:
-        return await asyncio.wait_for(asyncio.shield(done), deadline_s)
-    except TimeoutError:
-        if job.take_back():
-            raise
-        return await done
+def without_ledger(service: Service, store: StoreState, ask: Ask, reason: str) -> Decision:
+    """The unit's variant as last committed when it is in memory, else no offer; nothing is recorded."""
+    known = service.writer.sticky.stale(store, ask)
+    decision = known or Decision(reason, ask.experiments[0] if ask.experiments else None)
+    service.metrics.count_fallback(decision.reason)
+    return decision
 
 
 def _ask(service: Service, store: StoreState, principal: Principal, wanted: AssignRequest) -> Ask:

@@ -13,10 +13,10 @@ from service.auth import principal_of, store_of
 from service.context import service_of
 from service.event_content import Arrived, arrive
 from service.event_types import AnyEvent
+from service.hot.writer import Overloaded, WriterStopped
 from service.keys import Scope
-from service.ledger.writer import Overloaded, WriterStopped
 from service.problems import Problem, ProblemDocument, bad_field
-from service.recording import ACCEPTED, DUPLICATE, Outcome, record_many
+from service.recording import ACCEPTED, DUPLICATE, Outcome
 from service.wire import answer, convert, decode
 
 BATCH_MAX = 1000
@@ -70,7 +70,7 @@ async def record(request: AnyRequest) -> Response[bytes]:
             arrived.append(problem)
     good = [event for event in arrived if isinstance(event, Arrived)]
     try:
-        made = iter(await service.writer.submit(lambda c: record_many(c, store, good)) if good else [])
+        made = iter(await service.writer.record(store, good) if good else [])
     except (Overloaded, WriterStopped) as error:
         raise Problem(503, "overloaded", str(error), headers={"Retry-After": "1"}) from error
     outcomes = [event if isinstance(event, Problem) else next(made) for event in arrived]

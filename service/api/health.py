@@ -12,7 +12,6 @@ from sqlalchemy import text
 from service.api.routing import AnyRequest, call
 from service.context import Service, service_of
 from service.ledger.database import DatabaseUnusable
-from service.ledger.writer import QUEUE_MAX
 from service.problems import Problem
 from service.wire import answer
 
@@ -42,7 +41,7 @@ async def live(request: AnyRequest) -> Response[bytes]:
 async def ready(request: AnyRequest) -> Response[bytes]:
     """Read the ledger, compare its schema, look at the writer's queue."""
     service = service_of(request)
-    if service.writer.waiting >= QUEUE_MAX:
+    if service.writer.waiting >= service.settings.queue_max:
         raise Problem(503, "overloaded", "the writer's queue is full", headers={"Retry-After": "1"})
     try:
         await asyncio.to_thread(_check_database, service)

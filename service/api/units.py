@@ -82,15 +82,16 @@ async def forget(request: AnyRequest) -> Response[bytes]:
     """Erase the person, whichever of the ids is given."""
     unit_id, service, store = _unit_id(request), service_of(request), store_of(request)
 
-    def run(connection: Connection) -> int:
-        unit_nos = person_units(connection, store, unit_id)
-        erase(connection, store, unit_nos)
-        return len(unit_nos)
+    def run(connection: Connection) -> list[str]:
+        return erase(connection, store, person_units(connection, store, unit_id))
 
-    erased = await service.change(store.store_no, run)
+    def forget_ids(raw_ids: list[str]) -> None:
+        service.writer.forget_ids(store, raw_ids)
+
+    erased = await service.change(store.store_no, run, after=forget_ids)
     if not erased:
         raise not_found("unit", unit_id)
-    return answer(Erased(erased))
+    return answer(Erased(len(erased)))
 
 
 def _unit_id(request: AnyRequest) -> str:

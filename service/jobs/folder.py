@@ -25,7 +25,7 @@ from service.ledger.facts import (
     clusters_of,
     read_units,
 )
-from service.ledger.folds import fold_units
+from service.ledger.folds import fold_units, units_of_orders
 
 SLICE = 200
 
@@ -43,8 +43,9 @@ def _fold_some(connection: Connection, service: Service, store_no: int) -> bool:
         return False
     # Loaded here, not from the catalogue: the rules must be those committed before this slice.
     store = load_store(connection, store_no)
-    if found.unit_nos:
-        fold_units(connection, store, found.unit_nos)
+    unit_nos = {*found.unit_nos, *units_of_orders(connection, store_no, found.order_ids)}
+    if unit_nos:
+        fold_units(connection, store, sorted(unit_nos))
     fold_orders(connection, store, found.order_ids)
     marks.take_away(connection, found)
     return len(found.numbers) == SLICE

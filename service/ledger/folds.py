@@ -39,6 +39,24 @@ class _Change:
     numbers: dict[tuple[int, CellKey], int] = field(default_factory=dict)
 
 
+def units_of_orders(connection: Connection, store_no: int, order_ids: Iterable[str]) -> set[int]:
+    """The units that orders reach: whatever comes later to an order restates them.
+
+    Asked when folding, not when recording: an order and its refund may be recorded by two replicas at once,
+    neither of which sees the other's row.
+    """
+    event, link = schema.event.c, schema.event_unit.c
+    found: set[int] = set()
+    for part in chunks(order_ids):
+        rows = connection.execute(
+            select(link.unit_no)
+            .join_from(schema.event, schema.event_unit, event.event_no == link.event_no)
+            .where(event.store_no == store_no, event.order_id.in_(part), event.type == "order")
+        )
+        found.update(rows.scalars())
+    return found
+
+
 def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:
     """Have every unit of an experiment folded again, under rules that have changed."""
     total = schema.unit_total.c

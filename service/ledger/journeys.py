@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_, update
 
 from service import decision_ids
+from service.archive.records import PERSONAL_FIELDS
 from service.catalogue import StoreState
 from service.clock import to_wire
 from service.decision_ids import DecisionRef
 from service.ledger import schema
+from service.ledger.notices import announce_erased
 from service.ledger.shown import Step, steps_of
 from service.ledger.statements import chunks
 from service.ledger.units import find_units, hashes_of, members_of, persons_of
 
 SHARE_TOTAL = 1 << 32
-PERSONAL_FIELDS = ("comment", "reason", "anonymous_id", "properties")
-"""Of an event's body: what a person wrote or is called by. No sum reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,9 @@ def journey(connection: Connection, store: StoreState, unit_nos: Sequence[int]) 
     }
 
 
-def erase(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> None:
-    """Forget who a person is: ids, contexts, words. Numbers stay, so no sum changes."""
+def erase(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> list[str]:
+    """Forget who a person is: ids (which are returned), contexts, words. Numbers stay, so no sum changes."""
+    names = _raw_ids(connection, unit_nos)
     context, unit, event, reached = (
         schema.decision_context,
         schema.unit,
@@ -139,6 +140,8 @@ def erase(connection: Connection, store: StoreState, unit_nos: Sequence[int]) ->
     connection.execute(delete(context).where(context.c.unit_no.in_(unit_nos)))
     connection.execute(delete(schema.unit_key).where(_keys_of(connection, store, unit_nos)))
     connection.execute(delete(unit).where(unit.c.unit_no.in_(unit_nos)))
+    announce_erased(connection, unit_nos)
+    return list(names.values())
 
 
 def _keys_of(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> ColumnElement[bool]:

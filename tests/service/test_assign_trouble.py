@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
+from service.hot.ledger import LedgerUnavailable
 from tests.service.asking import EMPTY, NOTHING, ask, assigned, settings
 from tests.service.conftest import Shop
 
@@ -24,12 +25,14 @@ def held_writer(shop: Shop) -> Iterator[None]:
         begun.set()
         go_on.wait(20)
 
-    shop.client.app.state.service.writer.enqueue(slow)
+    writer = shop.client.app.state.service.writer
+    done = asyncio.run_coroutine_threadsafe(writer.submit(slow), writer._pumps[0].get_loop())
     assert begun.wait(10)
     try:
         yield
     finally:
         go_on.set()
+        done.result(20)
 
 
 def test_after_the_deadline_the_control_is_shown_and_nobody_is_enrolled(shop: Shop) -> None:
@@ -50,7 +53,7 @@ def test_with_a_full_queue_assign_shows_the_control_and_events_are_asked_to_wait
 ) -> None:
     shop.running()
     with held_writer(shop):
-        monkeypatch.setattr("service.ledger.writer.QUEUE_MAX", 0)
+        monkeypatch.setattr(shop.client.app.state.service.writer, "_queue_max", 0)
         made = ask(shop)
         event = {"event_id": "1", "type": "custom", "unit_id": "u", "name": "n"}
         told = shop.post("/v1/events", event)
@@ -67,11 +70,10 @@ def test_when_the_ledger_cannot_commit_nothing_is_acknowledged(
     shop = open_shop()
     shop.running()
 
-    def fails(*_: Any) -> Any:
-        raise OperationalError("COMMIT", {}, Exception("disk I/O error"))
+    async def fails(_batch: Any) -> Any:
+        raise LedgerUnavailable("disk I/O error")
 
-    monkeypatch.setattr("service.api.assign.decide_many", fails)
-    monkeypatch.setattr("service.api.events.record_many", fails)
+    monkeypatch.setattr(shop.client.app.state.service.writer.ledger, "commit", fails)
     settings(shop, deadline_ms=5000)
     made = ask(shop)
     told = shop.post("/v1/events", {"event_id": "1", "type": "custom", "unit_id": "u", "name": "n"})

@@ -1,0 +1,238 @@
+"""The hot path on SQLite: statements on the event loop, COMMIT in the one thread that may write.
+
+One connection does everything, so that its page cache is never thrown away. The writer's pump hands it
+either a batch or a job, never both at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+
+from experiments.allocation.hashing import unit_hash
+from service.hot import statements
+from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, json_value
+from service.hot.statements import Lookup
+from service.hot.unit_index import UnitIndex
+from service.ledger import schema
+from service.ledger.database import Database
+from service.ledger.statements import insert_missing, upsert
+from service.ledger.units import UNITS_SETTLED, settled_through
+
+Result = TypeVar("Result")
+KEYS_MAX = 8192
+"""Keys in one statement; SQLite takes 32,766 parameters."""
+BUSY_S = 10.0
+"""How long a foreign lock on the file is waited for, in the thread."""
+SETTLE_SLICE = 4000
+TAIL_SLICE = 50_000
+
+
+class SqliteLedger:
+    """A SQLite file, written by this process alone."""
+
+    def __init__(self, database: Database) -> None:
+        self.turns = asyncio.Lock()
+        self._database = database
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._sets: dict[int, Sets] = {}
+        self.units = UnitIndex()
+        self._settled = 0
+        self._last_unit = 0
+        self._last_event = 0
+
+    async def open(self) -> None:
+        """Connect, and read the units not yet settled."""
+        await self._in_thread(self._connect)
+
+    async def close(self) -> None:
+        """Close the connection; the pump has stopped."""
+        await self._in_thread(self._connection.close)
+        self._thread.shutdown()
+
+    def _connect(self) -> None:
+        self._connection = self._database.writing()
+        raw = self._connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        self._raw = raw
+        self._read_counters()
+        with self._connection.begin():
+            self._settled = settled_through(self._connection)
+            self._read_tail()
+
+    def _read_tail(self) -> None:
+        stores = self._connection.execute(select(schema.store.c.store_no, schema.store.c.secret))
+        secrets = {row.store_no: row.secret for row in stores}
+        unit = schema.unit.c
+        after = self._settled
+        while True:
+            rows = self._connection.execute(
+                select(unit.unit_no, unit.store_no, unit.raw_id)
+                .where(unit.unit_no > after)
+                .order_by(unit.unit_no)
+                .limit(TAIL_SLICE)
+            ).all()
+            if not rows:
+                return
+            self.units.add((unit_hash(secrets[row.store_no], row.raw_id), row.unit_no) for row in rows)
+            after = rows[-1].unit_no
+
+    def _read_counters(self) -> None:
+        """The numbers given so far; a job may have given some."""
+        (last_unit,) = self._raw.execute(
+            "SELECT max(seq) FROM sqlite_sequence WHERE name = 'unit'"
+        ).fetchone()
+        (last_event,) = self._raw.execute("SELECT max(event_no) FROM event").fetchone()
+        self._last_unit = max(self._last_unit, last_unit or 0)
+        self._last_event = max(self._last_event, last_event or 0)
+
+    async def _in_thread(self, run: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    async def lookup(self, lookup: Lookup, equal: tuple[Any, ...], keys: Collection[Any]) -> Rows:
+        """Rows by key; lists of keys are filled up to a power of two, so that few statements are cached."""
+        wanted = list(keys)
+        rows: list[Any] = []
+        try:
+            for start in range(0, len(wanted), KEYS_MAX):
+                part = wanted[start : start + KEYS_MAX]
+                size = 1 << (len(part) - 1).bit_length()
+                part += part[-1:] * (size - len(part))
+                text = f"{lookup.sqlite}{'?,' * (size - 1)}?)"
+                rows += self._raw.execute(text, (*equal, *part)).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(str(error)) from error
+        return rows
+
+    async def find_units(self, store_no: int, hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """unit_no by hash: in memory, else in `unit_key`."""
+        found = self.units.find(hashes)
+        if self._settled and len(found) < len(hashes):
+            missing = [key for key in hashes if key not in found]
+            rows = await self.lookup(statements.UNITS_BY_HASH, (store_no,), missing)
+            found.update((key, unit_no) for key, unit_no in rows)
+        return found
+
+    async def unit_numbers(self, count: int) -> Sequence[int]:
+        """The next numbers; this process alone gives them."""
+        first = self._last_unit + 1
+        self._last_unit += count
+        return range(first, first + count)
+
+    async def event_numbers(self, count: int) -> Sequence[int]:
+        """The next numbers; this process alone gives them."""
+        first = self._last_event + 1
+        self._last_event += count
+        return range(first, first + count)
+
+    async def candidate_sets(self, experiment_no: int) -> Sets:
+        """The candidate sets of an experiment, read once."""
+        known = self._sets.get(experiment_no)
+        if known is None:
+            rows = await self.lookup(statements.CANDIDATE_SETS, (), [experiment_no])
+            known = {tuple(json_value(members)): set_no for _, set_no, members in rows}
+            self._sets[experiment_no] = known
+        return known
+
+    async def commit(self, batch: Round) -> None:
+        """Append on the loop, commit in the thread."""
+        try:
+            try:
+                self._append(batch)
+            except sqlite3.OperationalError as error:
+                if not _is_locked(error):
+                    raise
+                # Somebody else holds the file: wait for it where nobody waits for us.
+                await self._in_thread(lambda: self._append_patiently(batch))
+            await self._in_thread(self._commit)
+        except sqlite3.Error as error:
+            await self._in_thread(self._roll_back)
+            if isinstance(error, sqlite3.OperationalError):
+                raise LedgerUnavailable(str(error)) from error
+            raise
+        self.units.add((key, unit_no) for (_, key), unit_no in batch.units.items())
+        for experiment_no, sets in batch.sets.items():
+            self._sets[experiment_no].update(sets)
+
+    def _append(self, batch: Round) -> None:
+        self._raw.execute("BEGIN IMMEDIATE")
+        for append in APPENDED:
+            if rows := batch.rows[append.table]:
+                self._raw.executemany(append.sqlite, rows)
+
+    def _append_patiently(self, batch: Round) -> None:
+        self._wait_for_locks(BUSY_S)
+        try:
+            self._append(batch)
+        finally:
+            self._wait_for_locks(0)
+
+    def _commit(self) -> None:
+        self._raw.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self._raw.in_transaction:
+            self._raw.execute("ROLLBACK")
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        self._raw.execute(f"PRAGMA busy_timeout={round(1000 * seconds)}")
+
+    async def run(self, job: Callable[[Connection], Result]) -> Result:
+        """Run a job on the same connection, in the thread."""
+        return await self._in_thread(lambda: self._run(job))
+
+    def _run(self, job: Callable[[Connection], Result]) -> Result:
+        self._wait_for_locks(BUSY_S)
+        try:
+            with self._connection.begin():
+                return job(self._connection)
+        finally:
+            self._wait_for_locks(0)
+            self._read_counters()
+
+    def forget_units(self, hashes: Collection[bytes]) -> None:
+        """Units whose person was erased."""
+        self.units.remove(hashes)
+
+    @property
+    def is_upkeep_due(self) -> bool:
+        """Whether there are enough units in memory to be merged into `unit_key`."""
+        return self.units.is_due
+
+    async def upkeep(self, submit: Submit) -> None:
+        """Merge the units in memory into `unit_key`, in key order, a slice to a job."""
+        through = self.units.begin_settling()
+        for part in self.units.settling(SETTLE_SLICE):
+            await submit(lambda connection, part=part: _settle(connection, part))
+        await submit(lambda connection: _note_settled(connection, through))
+        self._settled = through
+        self.units.end_settling()
+
+
+def _settle(connection: Connection, units: Sequence[tuple[bytes, int]]) -> None:
+    """Insert these units' keys in order; one erased since, or settled before a crash, is passed over."""
+    unit = schema.unit.c
+    numbers = [unit_no for _, unit_no in units]
+    rows = connection.execute(select(unit.unit_no, unit.store_no).where(unit.unit_no.in_(numbers)))
+    stores = {row.unit_no: row.store_no for row in rows}
+    keys = [
+        {"store_no": stores[unit_no], "hash16": key, "unit_no": unit_no}
+        for key, unit_no in units
+        if unit_no in stores
+    ]
+    insert_missing(
+        connection, schema.unit_key, sorted(keys, key=lambda row: (row["store_no"], row["hash16"]))
+    )
+
+
+def _note_settled(connection: Connection, through: int) -> None:
+    upsert(connection, schema.progress, [{"name": UNITS_SETTLED, "value": through}])
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -1,0 +1,112 @@
+"""Assignments known to be committed, in memory: a unit that comes back is answered without the ledger.
+
+Bounded: the one not asked for longest goes first. An entry is the assignment that serves the unit, its own
+or the earliest of its person; whoever links or erases units forgets theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from service.assigning import Ask, Decision, Mode, again, still_serves, what_is_shown
+from service.catalogue import StoreState
+from service.hot.assignments import Enrolled
+
+
+class Known(NamedTuple):
+    """An assignment, and what is on record as being shown of it."""
+
+    row: Enrolled
+    shown: str
+
+
+Key = tuple[int, str]  # experiment_no, raw id
+
+
+class Sticky:
+    """The bounded map."""
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._known: dict[Key, Known] = {}
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def decision(self, store: StoreState, ask: Ask) -> Decision | None:
+        """The answer, when it can be given without reading or writing anything."""
+        known = self._find(ask)
+        if known is None:
+            self.misses += 1
+            return None
+        decision = again(store, ask, ask.experiments[0], known.row)
+        if what_is_shown(decision) != known.shown:  # has to be put on record
+            return None
+        self.hits += 1
+        return decision
+
+    def stale(self, store: StoreState, ask: Ask) -> Decision | None:
+        """The answer as far as it is known here, while the ledger cannot be asked."""
+        known = self._find(ask)
+        if known is None:
+            return None
+        decision = again(store, ask, ask.experiments[0], known.row)
+        if decision.reason == "sticky":
+            decision.reason = "stale"
+        return decision
+
+    def _find(self, ask: Ask) -> Known | None:
+        """The entry of the unit in the first experiment that asks for it; it becomes the newest."""
+        if not ask.experiments or ask.mode is not Mode.LIVE:
+            return None
+        live = ask.experiments[0]
+        raw_id = ask.ids.get(live.experiment.unit)
+        if raw_id is None:
+            return None
+        key = (live.experiment_no, raw_id)
+        known = self._known.pop(key, None)
+        if known is None or not still_serves(live, known.row, ask.at_us):
+            return None
+        self._known[key] = known
+        return known
+
+    def learn(self, asks: Iterable[Ask], decisions: Iterable[Decision]) -> None:
+        """Remember what has just been committed or read."""
+        for ask, decision in zip(asks, decisions, strict=True):
+            if decision.row is not None and ask.mode is not Mode.PREVIEW:
+                self._put(ask, decision, what_is_shown(decision))
+        while len(self._known) > self._maximum:
+            del self._known[next(iter(self._known))]
+
+    def note_shown(self, ask: Ask, decision: Decision, what: str) -> None:
+        """Something else than the decision said is going to be on record as shown."""
+        self._put(ask, decision, what)
+
+    def _put(self, ask: Ask, decision: Decision, what: str) -> None:
+        assert decision.live is not None
+        assert decision.row is not None
+        key = (decision.live.experiment_no, ask.ids[decision.live.experiment.unit])
+        self._known.pop(key, None)
+        self._known[key] = Known(decision.row, what)
+
+    def forget(self, experiment_nos: Collection[int], raw_ids: Sequence[str]) -> None:
+        """Forget units: their person has changed, or is gone."""
+        for experiment_no in experiment_nos:
+            for raw_id in raw_ids:
+                self._known.pop((experiment_no, raw_id), None)
+
+    def forget_numbers(self, unit_nos: Collection[int] | None) -> None:
+        """Forget whoever is served by one of these units' enrolments, or (None) everybody.
+
+        A unit linked to a person whose enrolment is earlier is served by that one, so the whole person has
+        to be named.
+        """
+        if unit_nos is None:
+            self._known.clear()
+            return
+        gone = set(unit_nos)
+        for key in [key for key, known in self._known.items() if known.row.unit_no in gone]:
+            del self._known[key]

@@ -1,0 +1,329 @@
+"""The one writer: what is asked at one moment is decided together, committed together, then answered.
+
+There is no fixed window: while one batch is being committed the next one gathers. A batch that fails is
+taken apart, so that a request that cannot be served takes nobody else's rows with it. Jobs (changes by
+people, the folder, the allocator) take turns with batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from experiments.allocation.hashing import unit_hash
+from service.assigning import Ask, Decision, decide_many
+from service.catalogue import StoreState
+from service.event_content import Arrived
+from service.hot import statements
+from service.hot.ledger import HotLedger, LedgerUnavailable, LostRace, Round
+from service.hot.sticky import Sticky
+from service.metrics import Metrics
+from service.recording import Outcome, record_many
+
+BATCH_MAX = 1024
+RACES_MAX = 5
+SWEEP_S = 0.01
+FALLBACK = "fallback"
+
+Result = TypeVar("Result")
+Job = Callable[[Connection], Any]
+log = logging.getLogger(__name__)
+
+
+class Overloaded(Exception):
+    """The queue is full: try again in a moment."""
+
+
+class WriterStopped(Exception):
+    """The service is shutting down."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request: what it asks or reports, and who waits for the answer."""
+
+    store: StoreState
+    done: asyncio.Future[Any]
+    asks: Sequence[Ask] = ()
+    events: Sequence[Arrived] = ()
+    expires_at: float = float("inf")  # on the monotonic clock
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    run: Job
+    after: Callable[[Any], None] | None
+    done: asyncio.Future[Any]
+
+
+class Writer:
+    """Everything that is written passes here, in batches and jobs."""
+
+    def __init__(self, ledger: HotLedger, sticky: Sticky, metrics: Metrics, queue_max: int) -> None:
+        self.ledger = ledger
+        self.sticky = sticky
+        self._metrics = metrics
+        self._queue_max = queue_max
+        self._queue: deque[Waiting] = deque()
+        self._timed: deque[Waiting] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._background: deque[_Job] = deque()
+        self._not_shown: list[tuple[Any, ...]] = []  # rows of `shown`: decided, but answered too late
+        self._came, self._job_came = asyncio.Event(), asyncio.Event()
+        self._stopping = False
+        self._pumps: list[asyncio.Task[None]] = []
+        self._upkeep: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the ledger and begin."""
+        await self.ledger.open()
+        self._pumps = [asyncio.create_task(self._pump_batches()), asyncio.create_task(self._pump_jobs())]
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Finish what is queued, then stop."""
+        self._stopping = True
+        self._came.set()
+        self._job_came.set()
+        if self._pumps:
+            await asyncio.gather(*self._pumps)
+            self._pumps = []
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            await self.ledger.close()
+
+    @property
+    def waiting(self) -> int:
+        """Requests and jobs queued."""
+        return len(self._queue) + len(self._jobs) + len(self._background)
+
+    def assign(
+        self, store: StoreState, asks: Sequence[Ask], deadline_s: float | None
+    ) -> asyncio.Future[list[Decision] | None]:
+        """Decisions, once they are committed; None when the deadline has passed before."""
+        expires_at = float("inf") if deadline_s is None else time.monotonic() + deadline_s
+        waiting = Waiting(store, self._future(), asks=asks, expires_at=expires_at)
+        self._enqueue(waiting)
+        if deadline_s is not None:
+            self._timed.append(waiting)
+        return waiting.done
+
+    def record(self, store: StoreState, events: Sequence[Arrived]) -> asyncio.Future[list[Outcome]]:
+        """Outcomes of events, once they are committed."""
+        waiting = Waiting(store, self._future(), events=events)
+        self._enqueue(waiting)
+        return waiting.done
+
+    async def submit(
+        self,
+        run: Callable[[Connection], Result],
+        *,
+        background: bool = False,
+        after: Callable[[Result], None] | None = None,
+    ) -> Result:
+        """Queue a job and wait until it is committed; its exception is raised here.
+
+        `after` is called with the result before anything else is decided.
+        """
+        queue = self._background if background else self._jobs
+        self._refuse(len(queue))
+        job = _Job(run, after, self._future())
+        queue.append(job)
+        self._job_came.set()
+        return await job.done
+
+    def forget(self, unit_nos: Collection[int] | None) -> None:
+        """Units that another replica has linked or erased; None: news of some may have been missed."""
+        self.sticky.forget_numbers(unit_nos)
+
+    def forget_ids(self, store: StoreState, raw_ids: Sequence[str]) -> None:
+        """Ids whose person has been erased."""
+        self.sticky.forget([live.experiment_no for live in store.experiments.values()], raw_ids)
+        self.ledger.forget_units([unit_hash(store.secret, raw_id) for raw_id in raw_ids])
+
+    def _future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    def _enqueue(self, waiting: Waiting) -> None:
+        self._refuse(len(self._queue))
+        self._queue.append(waiting)
+        self._came.set()
+
+    def _refuse(self, queued: int) -> None:
+        if self._stopping:
+            raise WriterStopped("the service is shutting down")
+        if queued >= self._queue_max:
+            raise Overloaded("too many writes are waiting")
+
+    async def _pump_batches(self) -> None:
+        while await self._has(self._queue, self._came):
+            await asyncio.sleep(0)  # requests that came with the first one are of its batch
+            async with self.ledger.turns:
+                taken = min(BATCH_MAX, len(self._queue))
+                await self._serve([self._queue.popleft() for _ in range(taken)])
+        if self._not_shown:
+            batch = Round()
+            batch.rows[statements.SHOWN_CHANGE.table] += self._not_shown
+            await self.ledger.commit(batch)
+
+    async def _pump_jobs(self) -> None:
+        while await self._has(self._jobs, self._job_came) or self._background:
+            # The lock is fair: a batch that waits comes between two slices of folding, and they between two.
+            async with self.ledger.turns:
+                await self._do((self._jobs or self._background).popleft())
+
+    async def _has(self, queue: Collection[Any], came: asyncio.Event) -> bool:
+        """Wait for something in the queue; False when it is empty and the service is stopping."""
+        while not queue and not (queue is self._jobs and self._background):
+            if self._stopping:
+                return False
+            came.clear()
+            await came.wait()
+        return bool(queue)
+
+    async def _do(self, job: _Job) -> None:
+        if job.done.cancelled():
+            return
+        try:
+            result = await self.ledger.run(job.run)
+        except Exception as error:
+            if not job.done.done():
+                job.done.set_exception(error)
+        else:
+            if job.after is not None:
+                job.after(result)
+            if not job.done.done():
+                job.done.set_result(result)
+
+    async def _serve(self, batch: Sequence[Waiting]) -> None:
+        """Serve what still waits: together, or one by one when that fails."""
+        wanted = [waiting for waiting in batch if not waiting.done.done()]
+        if not wanted:
+            return
+        try:
+            await self._together(wanted)
+        except LedgerUnavailable as error:
+            log.error("the ledger cannot be written: %s", error)
+            _fail(wanted, error)
+        except Exception as error:
+            if len(wanted) == 1:
+                log.exception("a request could not be served")
+                _fail(wanted, error)
+                return
+            for waiting in wanted:
+                await self._serve([waiting])
+
+    async def _together(self, wanted: Sequence[Waiting]) -> None:
+        batch = Round()
+        for races_left in reversed(range(RACES_MAX)):
+            batch = Round()
+            await self._decide(batch, wanted)
+            late, self._not_shown = self._not_shown, []
+            batch.rows[statements.SHOWN_CHANGE.table] += late
+            if batch.is_empty:
+                break
+            started = time.perf_counter()
+            try:
+                await self.ledger.commit(batch)
+            except LostRace:
+                self._not_shown += late
+                if not races_left:
+                    raise
+                continue
+            except BaseException:
+                self._not_shown += late
+                raise
+            self._metrics.observe_commit(time.perf_counter() - started)
+            break
+        self._metrics.observe_batch(len(wanted))
+        for waiting in wanted:
+            self.sticky.learn(waiting.asks, waiting.decisions)
+        await self._forget_linked(batch, wanted)
+        for waiting in wanted:
+            self._answer(waiting)
+        if self.ledger.is_upkeep_due and (self._upkeep is None or self._upkeep.done()):
+            self._upkeep = asyncio.create_task(self._keep_up())
+
+    async def _decide(self, batch: Round, wanted: Sequence[Waiting]) -> None:
+        """Decide and record store by store: all requests of a store share their look-ups."""
+        at_us = time.time_ns() // 1000
+        by_store: dict[int, list[Waiting]] = {}
+        for waiting in wanted:
+            by_store.setdefault(waiting.store.store_no, []).append(waiting)
+        for found in by_store.values():
+            store = found[-1].store  # the newest snapshot of them
+            asking = [waiting for waiting in found if waiting.asks]
+            if asking:
+                asks = [ask for waiting in asking for ask in waiting.asks]
+                decisions = iter(await decide_many(self.ledger, batch, store, asks, at_us))
+                for waiting in asking:
+                    waiting.decisions = [next(decisions) for _ in waiting.asks]
+            telling = [waiting for waiting in found if waiting.events]
+            if telling:
+                events = [event for waiting in telling for event in waiting.events]
+                outcomes = iter(await record_many(self.ledger, batch, store, events, at_us))
+                for waiting in telling:
+                    waiting.outcomes = [next(outcomes) for _ in waiting.events]
+
+    def _answer(self, waiting: Waiting) -> None:
+        """Tell who waits; what has been answered by its deadline already is put right in the ledger."""
+        if not waiting.done.done():
+            waiting.done.set_result(waiting.decisions if waiting.asks else waiting.outcomes)
+            return
+        for ask, decision in zip(waiting.asks, waiting.decisions, strict=True):
+            if decision.row is not None and decision.reason == "assigned":
+                self._not_shown.append((*decision.row[:3], ask.at_us, FALLBACK, False))
+                self.sticky.note_shown(ask, decision, FALLBACK)
+
+    async def _forget_linked(self, batch: Round, wanted: Sequence[Waiting]) -> None:
+        """Units that have become a person's are served by its earliest enrolment from now on."""
+        linked = batch.rows[statements.PERSON.table]
+        if not linked:
+            return
+        raw_ids = await self._raw_ids_of_persons({person_no for _, person_no in linked})
+        for store in {waiting.store.store_no: waiting.store for waiting in wanted}.values():
+            self.sticky.forget([live.experiment_no for live in store.experiments.values()], raw_ids)
+
+    async def _raw_ids_of_persons(self, person_nos: set[int]) -> list[str]:
+        members = await self.ledger.lookup(statements.MEMBERS, (), person_nos)
+        names = await self.ledger.lookup(statements.RAW_IDS, (), {unit_no for unit_no, _ in members})
+        return [raw_id for _, raw_id in names]
+
+    async def _keep_up(self) -> None:
+        """The ledger's own upkeep, in jobs between the batches."""
+        try:
+            await self.ledger.upkeep(lambda run: self.submit(run, background=True))
+        except WriterStopped:
+            pass  # it is begun again at the next start
+        except Exception:
+            log.exception("upkeep of the ledger failed; it is tried again")
+
+    async def _sweep(self) -> None:
+        """Let go, at its deadline, whoever still waits for a decision."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            kept: deque[Waiting] = deque()
+            for waiting in self._timed:
+                if waiting.done.done():
+                    continue
+                if waiting.expires_at <= now:
+                    waiting.done.set_result(None)
+                else:
+                    kept.append(waiting)
+            self._timed = kept
+
+
+def _fail(wanted: Sequence[Waiting], error: Exception) -> None:
+    for waiting in wanted:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
