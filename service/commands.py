@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
-from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from service import settings as environment
+from service.console import fail, on_stderr, opened, readable_database, usage
 from service.keys import DEFAULT_SCOPES, Scope
-from service.ledger.database import Database, DatabaseUnusable, said, shown
+from service.ledger.database import shown
 from service.settings import ClockKind, Settings
 from service.store_settings import currency_fault, time_zone_fault
 from service.stores import NewStore, create_store
@@ -51,11 +49,11 @@ def init(
 ) -> None:
     """Create the ledger, or another store in it, and print the store's first keys once."""
     if fault := time_zone_fault(time_zone, "--time-zone"):
-        _usage(f"--time-zone {time_zone}: {fault.remedy}")
+        usage(f"--time-zone {time_zone}: {fault.remedy}")
     if fault := currency_fault(currency, "--currency"):
-        _usage(f"--currency {currency}: {fault.remedy}")
+        usage(f"--currency {currency}: {fault.remedy}")
     wanted = _scopes(scopes)
-    with _opened(database_url) as database:
+    with opened(database_url) as database:
         database.migrate()
         with database.write() as connection:
             new = create_store(
@@ -133,21 +131,21 @@ def serve(host: str, port: int, clock: str, **told: Any) -> None:
 
     settings = Settings(clock=ClockKind(clock), **told)
     log_to_stderr(settings.log_level)
-    with _readable_database(settings.database_url):
+    with readable_database(settings.database_url):
         try:
             serve_until_stopped(settings, host, port)
         except CannotServe as error:
-            _fail(str(error))
+            fail(str(error))
 
 
 @click.command()
 @database_option
 def upgrade(database_url: str) -> None:
     """Bring the ledger's schema to this version's; the service must be stopped."""
-    with _opened(database_url) as database:
+    with opened(database_url) as database:
         if not database.exists():
             remedy = f"run `rialto init --database {shown(database_url)}` first"
-            _fail(f"there is no ledger at {database.name}: {remedy}")
+            fail(f"there is no ledger at {database.name}: {remedy}")
         database.lock_for_serving()
         database.migrate()
     click.echo(f"{database.name}: the schema is current", err=True)
@@ -162,10 +160,9 @@ def verify(database_url: str, as_json: bool) -> None:
 
     from rich.progress import Progress
 
-    from service.console import on_stderr
     from service.ledger.verify import verify as verify_ledger
 
-    with _opened(database_url) as database:
+    with opened(database_url) as database:
         database.require_current()
         with Progress(console=on_stderr(), transient=True) as bar:
             tasks: dict[str, Any] = {}
@@ -186,7 +183,7 @@ def verify(database_url: str, as_json: bool) -> None:
         verdict = "exact" if report.is_exact else f"{report.differences} DIFFERENCES"
         click.echo(f"{verdict}: {compared} compared in {report.stores} stores; {waiting}")
     if not report.is_exact:
-        _fail("the stored sums are not those of the ledger's rows")
+        fail("the stored sums are not those of the ledger's rows")
 
 
 @click.command()
@@ -199,19 +196,19 @@ def apply(file: Path, url: str, key: str | None, start: bool) -> None:
     from service.applying import CannotApply, apply_file
 
     if not key:
-        _usage("no key: give --key sk_... or set RIALTO_KEY")
+        usage("no key: give --key sk_... or set RIALTO_KEY")
     try:
         for line in apply_file(file, url, key, start=start):
             click.echo(line)
     except CannotApply as error:
-        _fail(*error.lines)
+        fail(*error.lines)
 
 
 def _scopes(text: str) -> list[Scope]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in set(Scope)]
     if unknown or not names:
-        _usage(f"--scopes {text}: choose from {','.join(Scope)}")
+        usage(f"--scopes {text}: choose from {','.join(Scope)}")
     return [Scope(name) for name in names]
 
 
@@ -221,39 +218,3 @@ def _print_keys(new: NewStore, database_url: str) -> None:
     click.echo(f"secret key       {new.secret_key}   for servers only")
     click.echo("Keep the keys now: they are shown this once, and only their hashes are stored.", err=True)
     click.echo(f"Next: rialto serve --database {shown(database_url)}", err=True)
-
-
-@contextmanager
-def _opened(database_url: str) -> Generator[Database]:
-    with _readable_database(database_url):
-        database = Database(database_url)
-        try:
-            yield database
-        finally:
-            database.close()
-
-
-@contextmanager
-def _readable_database(database_url: str) -> Generator[None]:
-    """Whatever a database says, in one line."""
-    try:
-        yield
-    except ArgumentError:
-        _usage(f"--database {database_url}: write a URL such as sqlite:///rialto.db")
-    except DatabaseUnusable as error:
-        _fail(str(error))
-    except DatabaseError as error:
-        _fail(f"--database {shown(database_url)}: {said(error)}")
-    except OSError as error:
-        _fail(f"--database {shown(database_url)}: {error.strerror or error}")
-
-
-def _fail(*lines: str) -> NoReturn:
-    for line in lines:
-        click.echo(f"error: {line}", err=True)
-    sys.exit(1)
-
-
-def _usage(line: str) -> NoReturn:
-    click.echo(f"error: {line}", err=True)
-    sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -21,6 +22,8 @@ from experiments.facts import (
     UnitFacts,
 )
 from experiments.model import UnitKind
+from service.archive.index import archived_orders
+from service.archive.reading import read_archived
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
 from service.ledger.statements import chunks
@@ -43,8 +46,13 @@ class UnitRows:
     orders: dict[str, OrderFact] = field(default_factory=dict)
 
 
-def read_units(connection: Connection, store: StoreState, unit_nos: Iterable[int]) -> UnitRows:
-    """Everything recorded of these units and of those that are one with them."""
+def read_units(
+    connection: Connection, store: StoreState, unit_nos: Iterable[int], archive: Path | None = None
+) -> UnitRows:
+    """Everything recorded of these units and of those that are one with them.
+
+    What is archived is read back, from the ledger's archive or from a copy of it at `archive`.
+    """
     groups = {tuple(sorted(group)) for group in groups_of(connection, unit_nos).values()}
     members = {member for group in groups for member in group}
     rows = UnitRows(groups=sorted(groups), linked=set(persons_of(connection, members)))
@@ -62,35 +70,39 @@ def read_units(connection: Connection, store: StoreState, unit_nos: Iterable[int
     for part in chunks(event_nos):
         found = connection.execute(select(schema.event).where(schema.event.c.event_no.in_(part)))
         rows.events.update({row.event_no: row for row in found})
+    rows.events.update(read_archived(connection, event_nos - rows.events.keys(), archive))
     for unit_no, links in rows.links.items():  # `verify` names a link whose event is gone
         rows.links[unit_no] = [link for link in links if link[0] in rows.events]
     order_ids = {row.order_id for row in rows.events.values() if row.type == "order"}
-    rows.orders = read_orders(connection, store.store_no, order_ids)
+    rows.orders = read_orders(connection, store.store_no, order_ids, archive)
     return rows
 
 
-def read_orders(connection: Connection, store_no: int, order_ids: Iterable[str]) -> dict[str, OrderFact]:
+def read_orders(
+    connection: Connection, store_no: int, order_ids: Iterable[str], archive: Path | None = None
+) -> dict[str, OrderFact]:
     """Orders with everything that came later to them."""
+    found = read_order_rows(connection, store_no, order_ids, archive)
     return {
         order_id: order_fact(order, changes)
-        for order_id, (order, changes) in read_order_rows(connection, store_no, order_ids).items()
+        for order_id, (order, changes) in found.items()
         if order is not None
     }
 
 
 def read_order_rows(
-    connection: Connection, store_no: int, order_ids: Iterable[str]
+    connection: Connection, store_no: int, order_ids: Iterable[str], archive: Path | None = None
 ) -> dict[str, tuple[Any | None, list[Any]]]:
     """By order id: the order's row if it has come, and the rows of its changes."""
     found: dict[str, tuple[Any | None, list[Any]]] = {}
     table = schema.event
     for part in chunks(set(order_ids)):
-        rows = connection.execute(
-            select(table)
-            .where(table.c.store_no == store_no, table.c.order_id.in_(part))
-            .order_by(table.c.event_no)
-        )
-        for row in rows:
+        hot = connection.execute(
+            select(table).where(table.c.store_no == store_no, table.c.order_id.in_(part))
+        ).all()
+        archived = [row.event_no for row in archived_orders(connection, store_no, part)]
+        rows: list[Any] = [*hot, *read_archived(connection, archived, archive).values()]
+        for row in sorted(rows, key=lambda row: row.event_no):
             order, changes = found.get(row.order_id, (None, []))
             if row.type == "order":
                 order = row
