@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -20,12 +19,12 @@ from service.api import (
     health,
     keys,
     ledger,
-    metrics,
     reports,
     schema,
     store,
     units,
 )
+from service.api import metrics as metrics_api
 from service.auth import authorise
 from service.catalogue import Catalogue
 from service.clock import ExternalClock, SystemClock
@@ -41,7 +40,7 @@ from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
 from service.ledger.database import Database
-from service.metrics import Metrics
+from service.metrics import Metrics, metrics_of
 from service.rate_limit import RateLimiter
 from service.settings import ClockKind, Settings
 from service.standby import path_for
@@ -57,17 +56,19 @@ ROUTES: list[HTTPRouteHandler] = [
     *units.router,
     *store.router,
     *health.router,
-    *metrics.router,
+    *metrics_api.router,
     *schema.router,
 ]
 
 
-def create_app(settings: Settings, database: Database | None = None) -> Litestar:
+def create_app(
+    settings: Settings, database: Database | None = None, metrics: Metrics | None = None
+) -> Litestar:
     """Build the service; its threads and jobs run while the app does.
 
-    `database` is given by who has opened, and perhaps locked, it already.
+    `database` is given by who has opened, and perhaps locked, it already; `metrics` by who exports them.
     """
-    service = build_service(settings, database or Database(settings.database_url))
+    service = build_service(settings, database or Database(settings.database_url), metrics)
     register(service)
 
     @asynccontextmanager
@@ -99,9 +100,9 @@ def create_app(settings: Settings, database: Database | None = None) -> Litestar
     return app
 
 
-def build_service(settings: Settings, database: Database) -> Service:
+def build_service(settings: Settings, database: Database, metrics: Metrics | None = None) -> Service:
     """The parts of a service, not yet running."""
-    metrics = Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no)
+    metrics = metrics or metrics_of(settings)
     writer = Writer(ledger_of(database), Sticky(settings.sticky_max), metrics, settings.queue_max)
     return Service(
         settings=settings,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
+import select
 import signal
 import socket
+import struct
+import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -50,7 +55,7 @@ class DrainingServer(uvicorn.Server):
         limit.daemon = True
         limit.start()
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
-        await asyncio.sleep(_GLANCE_S)  # takes the connections that wait to be accepted
+        await self._take_the_last(sockets or [])
         for server in self.servers:
             server.close()
         until = time.monotonic() + LINGER_S
@@ -60,6 +65,15 @@ class DrainingServer(uvicorn.Server):
         limit.cancel()
         log.info("drained", extra={"fields": {"ms": round(1000 * (time.perf_counter() - started))}})
 
+    async def _take_the_last(self, listeners: list[socket.socket]) -> None:
+        """Accept every connection there is; closing a listener resets those that still wait in it."""
+        for listener in listeners:
+            let_nobody_connect(listener)
+        until = time.monotonic() + LINGER_S
+        await asyncio.sleep(_GLANCE_S)
+        while listeners and time.monotonic() < until and select.select(listeners, [], [], 0)[0]:
+            await asyncio.sleep(_GLANCE_S)
+
     def _last_answers(self) -> bool:
         """Let every answer now in the making be its connection's last; whether connections are open."""
         for connection in list(self.server_state.connections):
@@ -67,6 +81,23 @@ class DrainingServer(uvicorn.Server):
             if cycle is not None and not cycle.response_complete:
                 connection.shutdown()
         return bool(self.server_state.connections)
+
+
+def let_nobody_connect(listener: socket.socket) -> None:
+    """Drop what asks for a connection from here on, whichever process shares the socket.
+
+    Who asks now is refused when the socket is closed, a moment later, instead of being accepted by the
+    kernel and reset with its request. Where the system cannot do it, that moment stays as it was.
+    """
+    if sys.platform == "linux":
+        drop = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+        program = struct.pack("HL", 1, ctypes.addressof(drop))
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+_BPF_RETURN = 0x06
+_SO_ATTACH_FILTER = 26
 
 
 def _give_up(drain_s: float) -> None:

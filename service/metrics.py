@@ -20,6 +20,7 @@ from pathlib import Path
 
 from service.exposition import Family, Labels, text_of
 from service.series import Key, Row, rows_in
+from service.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -143,6 +144,10 @@ class Metrics:
         self.publish()
         return self._merged([(self._worker, self._row.series())])
 
+    def described(self) -> list[Kept]:
+        """What can be shown, whether it has values yet or not."""
+        return list(self._families.values())
+
     def exposition(self, more: Iterable[Family] = ()) -> str:
         """The text Prometheus reads, with what others have found out."""
         return text_of([*self.families(), *more])
@@ -175,6 +180,11 @@ class Metrics:
             for f in self._families.values()
             if merged[f.name]
         ]
+
+
+def metrics_of(settings: Settings) -> Metrics:
+    """The metrics of a process that runs with these settings: one for the whole of it."""
+    return Metrics(Path(settings.metrics_dir) if settings.metrics_dir else None, settings.worker_no)
 
 
 def show_process(metrics: Metrics) -> None:

@@ -65,13 +65,13 @@ class SavedCatalogue(Catalogue):
 
 
 def create_standby_app(
-    settings: Settings, policies: PolicySet | None, trouble: Callable[[], str]
+    settings: Settings, policies: PolicySet | None, trouble: Callable[[], str], metrics: Metrics | None = None
 ) -> Litestar:
     """Build the application; `trouble` says at any moment what is waited for."""
     known = policies or NOTHING_KNOWN
     database = Database(settings.database_url)  # never connected: it is what the parts are made with
     service = replace(
-        build_service(settings, database),
+        build_service(settings, database, metrics),
         keys=SavedKeys(database, known),
         catalogue=SavedCatalogue(database, known),
     )

@@ -22,7 +22,7 @@ from types import FrameType
 
 import msgspec
 
-from service.draining import STOP_SIGNALS
+from service.draining import STOP_SIGNALS, let_nobody_connect
 from service.settings import Settings
 
 STEADY_S = 10.0
@@ -103,8 +103,9 @@ def _drain(
     workers: list[_Worker], listener: socket.socket, settings: Settings, asked: list[int], wake: socket.socket
 ) -> bool:
     """Pass the signal on and wait; a second one, or too long a wait, kills."""
+    let_nobody_connect(listener)
     listener.close()  # the workers' copies go on until each has taken what waits
-    ended = [process for process in _alive(workers)]
+    ended = _alive(workers)
     for process in ended:
         process.send_signal(signal.SIGTERM)
     until = time.monotonic() + settings.drain_s + GRACE_S
