@@ -115,9 +115,17 @@ class Chance:
     def _order(self) -> dict[str, Any]:
         r = self.random
         order = {"order_id": self._order_id(), "amount": r.choice([0, 1, 999, r.randint(1, 20_000)])}
-        order["currency"] = r.choice(["EUR", "EUR", "EUR", "USD", "SEK"])
+        order["currency"] = r.choice(["EUR", "EUR", "EUR", "USD", "SEK", "JPY"])
+        if order["currency"] != "EUR" and r.random() < 0.3:
+            order["fx_rate"] = 0.0925
         if r.random() < 0.8:
             order["cost"] = r.randint(0, 9_000)
+        elif r.random() < 0.5:
+            lines = [
+                {"sku": "A", "price": 5, "quantity": 3, "cost": r.randint(0, 900)},
+                {"sku": "B", "price": 5, "quantity": 1},
+            ]
+            order["items"] = lines[: r.choice([1, 2])]
         if r.random() < 0.3:
             order["cart_id"] = r.choice(["k0", "k1"])
         return {**self._someone(), **order}
@@ -131,6 +139,8 @@ class Chance:
             refund["amount"] = r.randint(0, 9_000)
         if r.random() < 0.4:
             refund["cost_recovered"] = r.randint(0, 3_000)
+        if r.random() < 0.2:
+            refund["currency"] = r.choice(["EUR", "USD"])
         return refund | (self._who() if r.random() < 0.2 else {})
 
     def _adjusted(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.service.oracle import DAY, Assigned, Happened, Rules, wire_time
 
 HOUR = 3600
 START = int(datetime.fromisoformat("2026-03-26T09:00:00+01:00").timestamp())  # clocks change on the 29th
-SETTINGS = oracle.Shop("Europe/Rome", {"USD": "0.9137"}, "0.35", 5 * HOUR)
+SETTINGS = oracle.Shop("Europe/Rome", {"USD": "0.9137", "JPY": "0.0061"}, "0.35", 5 * HOUR)
 CUSTOM = [
     {"key": "signups", "kind": "proportion", "event": "signup", "window": "1d"},
     {"key": "depth", "kind": "mean", "event": "page"},
@@ -197,7 +197,8 @@ class History:
                 for cell in read_cells(connection, live):
                     sums: dict[Any, int] = dict(cell.moments.sums)
                     sums |= {tuple(name.split("*")): v for name, v in cell.moments.products.items()}
-                    place = (cell.key.variant, members[cell.key.candidate_set], cell.key.day.isoformat())
+                    who = (cell.key.variant, members[cell.key.candidate_set])
+                    place = (*who, cell.key.day.isoformat(), cell.key.segment)
                     assert place not in found[key], "fixed shares have one epoch"
                     found[key][place] = sums
         return found
@@ -243,8 +244,8 @@ class History:
         report = self.shop.get(f"/v1/experiments/{key}/report?matured=false").json()
         for variant in report["variants"]:
             sums: dict[str, int] = {}
-            for (name, _, _), cell in cells.items():
-                if name == variant["key"]:
+            for place, cell in cells.items():
+                if place[0] == variant["key"]:
                     for feature, value in cell.items():
                         sums[feature] = sums.get(feature, 0) + value
             assert (variant["assigned"], variant["exposed"]) == (

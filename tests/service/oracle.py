@@ -28,6 +28,7 @@ class Assigned:
     variant: str
     members: tuple[str, ...]
     decision_id: str
+    segment: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class Balance:
 
 
 def cells(shop: Shop, rules: Rules, made: list[Assigned], events: list[Happened], now: int) -> dict[Any, Any]:
-    """(variant, members, day) -> sums and cross-products over units, zeros left out."""
+    """(variant, members, day, segment) -> sums and cross-products over units, zeros left out."""
     found: dict[Any, dict[Any, int]] = defaultdict(lambda: defaultdict(int))
-    for variant, members, day, vector in _units(shop, rules, made, events, now):
-        cell = found[variant, members, day]
+    for place, vector in _units(shop, rules, made, events, now):
+        cell = found[place]
         names = sorted(name for name, value in vector.items() if value)
         for i, a in enumerate(names):
             cell[a] += vector[a]
@@ -98,7 +99,7 @@ def summary(shop: Shop, events: list[Happened]) -> dict[str, Any]:
     total["unconverted_orders"] = 0
     for order_id, order in orders.items():
         mine = [e for e in changes if e.body["order_id"] == order_id]
-        rate = _rate(shop, order.body["currency"])
+        rate = _rate(shop, order.body)
         if rate is None:
             total["unconverted_orders"] += 1
             continue
@@ -111,17 +112,19 @@ def summary(shop: Shop, events: list[Happened]) -> dict[str, Any]:
     orphans = [e for e in changes if e.type != "order_adjusted" and e.body["order_id"] not in orders]
     total["orphan_refunds"] = len(orphans)
     total["orphan_refunded"] = sum(e.body.get("amount", 0) for e in orphans)
-    return total
+    some = total["orders"]
+    ratios = {"aov": "revenue", "refund_rate": "refunded_orders"}
+    return {**total, **{name: total[top] / some if some else None for name, top in ratios.items()}}
 
 
 def balance_of(shop: Shop, order: Happened, changes: list[Happened]) -> Balance:
     """An order after everything that came later to it."""
     adjusted = [e.body for e in changes if e.type == "order_adjusted"]
     amount = max(0, order.body["amount"] + sum(a.get("amount_delta", 0) for a in adjusted))
-    cost = order.body.get("cost")
+    cost = _cost(order.body)
     for delta in (a["cost_delta"] for a in adjusted if "cost_delta" in a):
         cost = (cost or 0) + delta
-    refunds = [e.body for e in changes if e.type == "refund"]
+    refunds = [e.body for e in changes if e.type == "refund" and _is_in_currency_of(order, e)]
     cancelled = any(e.type == "cancel" for e in changes)
     stated = sum(r["amount"] for r in refunds if "amount" in r)
     takes_rest = cancelled or any("amount" not in r for r in refunds)
@@ -155,10 +158,25 @@ def _recovered(
     return min(round(back), max(cost, 0))
 
 
-def _rate(shop: Shop, currency: str) -> Fraction | None:
-    if currency == "EUR":
+def _is_in_currency_of(order: Happened, refund: Happened) -> bool:
+    """A refund in another currency is refused; one that came before its order counts for nothing."""
+    return refund.body.get("currency", order.body["currency"]) == order.body["currency"]
+
+
+def _cost(order: dict[str, Any]) -> int | None:
+    """As stated, else the costs of its items when each has one."""
+    items = order.get("items", [])
+    if "cost" not in order and items and all("cost" in item for item in items):
+        return sum(item["cost"] * item["quantity"] for item in items)
+    return order.get("cost")
+
+
+def _rate(shop: Shop, order: dict[str, Any]) -> Fraction | None:
+    """Cents that one minor unit of the order's currency is worth; a yen has no hundredths."""
+    if order["currency"] == "EUR":
         return Fraction(1)
-    return Fraction(shop.rates[currency]) if currency in shop.rates else None
+    stated = str(order["fx_rate"]) if "fx_rate" in order else shop.rates.get(order["currency"])
+    return None if stated is None else Fraction(stated) * (100 if order["currency"] == "JPY" else 1)
 
 
 def _persons(events: list[Happened]) -> dict[str, str]:
@@ -206,7 +224,7 @@ def _periods(rules: Rules, enrolments: list[Assigned]) -> list[list[Assigned]]:
 
 def _unit(
     shop: Shop, rules: Rules, group: list[Assigned], mine: list[Happened], events: list[Happened], now: int
-) -> tuple[str, tuple[str, ...], str, dict[str, int]]:
+) -> tuple[tuple[str, tuple[str, ...], str, str], dict[str, int]]:
     first = group[0]
     vector: dict[str, int] = defaultdict(int)
     vector["assigned"] = 1
@@ -239,7 +257,7 @@ def _unit(
                     vector[f"{key}:sum"] += round(Fraction(e.body.get("value", 0)) * 2**32)
     at = datetime.fromtimestamp(first.at if anchor is None else anchor, UTC)
     day = at.astimezone(ZoneInfo(shop.time_zone)).date().isoformat()
-    return first.variant, first.members, day, dict(vector)
+    return (first.variant, first.members, day, first.segment), dict(vector)
 
 
 def _orders(
@@ -254,7 +272,7 @@ def _orders(
             and e.body["order_id"] == order.body["order_id"]
         ]
         balance = balance_of(shop, order, changes)
-        rate = _rate(shop, order.body["currency"])
+        rate = _rate(shop, order.body)
         margin = None
         if balance.cost is not None and rate is not None:
             margin = round((balance.amount - balance.cost - balance.refunded + balance.recovered) * rate)

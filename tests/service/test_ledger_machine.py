@@ -70,7 +70,8 @@ def deliver_shuffled(first: History, second: History, chance: random.Random) -> 
     while bodies:
         taken = [bodies.pop() for _ in range(min(len(bodies), chance.choice([1, 7, 30])))]
         answer = second.shop.post("/v1/events", {"events": taken}).json()
-        assert answer["rejected"] == []
+        # In another currency than its order's a refund counts for nothing, or is refused once that is known.
+        assert {one["problem"]["code"] for one in answer["rejected"]} <= {"currency_mismatch"}
         if chance.random() < 0.3:
             assert second.shop.get("/v1/store/summary").status_code == 200
     second.clock(first.now)
