@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import signal
 import socket
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import uvicorn
+from litestar.types import ASGIApp
 from sqlalchemy import make_url, select
 
+from service import waiting
 from service.app import create_app
 from service.draining import STOP_SIGNALS, DrainingServer, exit_in_order
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseUnreachable, DatabaseUnusable
+from service.metrics import metrics_of
 from service.settings import ClockKind, Settings
+from service.standby_app import create_standby_app
 from service.supervisor import supervise
 
 BACKLOG = 2048
@@ -33,31 +39,58 @@ def serve(settings: Settings, host: str, port: int) -> None:
     if settings.workers > 1:
         _serve_with_workers(settings, host, port)
         return
-    database = open_for_serving(settings)
-    listener = _listen(host, port)
+    with application_of(settings) as app:
+        listener = _listen(host, port)
+        try:
+            serve_on(settings, app, listener)
+        finally:
+            listener.close()
+
+
+@contextmanager
+def application_of(settings: Settings) -> Generator[ASGIApp]:
+    """The service, or what stands in for it until its ledger is there; traced, if that is asked for."""
+    metrics = metrics_of(settings)
+    app = waiting.application(
+        settings,
+        open_for_serving,
+        partial(create_app, metrics=metrics),
+        partial(create_standby_app, metrics=metrics),
+    )
+    if settings.otel_endpoint is None:
+        yield app
+        return
     try:
-        serve_on(settings, database, listener)
+        from service.telemetry import Telemetry
+    except ImportError as error:
+        raise CannotServe("--otel-endpoint needs the extra: pip install 'rialto[telemetry]'") from error
+    telemetry = Telemetry(app, settings.otel_endpoint, metrics, settings.worker_no)
+    try:
+        yield telemetry
     finally:
-        listener.close()
-        database.close()
+        telemetry.stop()
 
 
 def open_for_serving(settings: Settings) -> Database:
     """The ledger, checked, and locked where only one process may serve it."""
     database = Database(settings.database_url)
-    database.require_current()
-    if settings.clock is ClockKind.EXTERNAL:
-        _require_simulated_store(database)
-    database.lock_for_serving()
+    try:
+        database.require_current()
+        if settings.clock is ClockKind.EXTERNAL:
+            _require_simulated_store(database)
+        database.lock_for_serving()
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
 def serve_on(
-    settings: Settings, database: Database, listener: socket.socket, *, is_supervised: bool = False
+    settings: Settings, app: ASGIApp, listener: socket.socket, *, is_supervised: bool = False
 ) -> None:
     """Serve a listening socket until a signal asks for the end."""
     config = uvicorn.Config(
-        create_app(settings, database),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",

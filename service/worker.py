@@ -13,7 +13,7 @@ import msgspec
 from service.draining import STOP_SIGNALS, exit_in_order
 from service.ledger.database import DatabaseUnusable
 from service.logs import log_to_stderr
-from service.serving import CannotServe, open_for_serving, serve_on
+from service.serving import CannotServe, application_of, serve_on
 from service.supervisor import WorkerOrder
 
 _STDIN = 0
@@ -27,14 +27,10 @@ def main() -> None:
     log_to_stderr(order.settings.log_level)
     threading.Thread(target=_end_with_supervisor, name="lifeline", daemon=True).start()
     try:
-        database = open_for_serving(order.settings)
+        with application_of(order.settings) as app:
+            serve_on(order.settings, app, socket.socket(fileno=order.listener), is_supervised=True)
     except (CannotServe, DatabaseUnusable) as error:
         sys.exit(f"error: {error}")
-    listener = socket.socket(fileno=order.listener)
-    try:
-        serve_on(order.settings, database, listener, is_supervised=True)
-    finally:
-        database.close()
 
 
 def _line() -> bytes:
