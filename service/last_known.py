@@ -49,11 +49,10 @@ class LastKnown:
     def refresh(self) -> None:
         """Read what has changed since the last time, and write the file if anything has. Blocks."""
         with self._database.read() as connection:
-            known = None if self._policies is None else self._policies.revisions
-            if standby.revisions(connection) != known:
+            if self._policies is None or standby.revisions(connection) != _revisions(self._policies):
                 self._policies = standby.read(connection)
                 self._is_on_disk = False
-        if self._policies is not None and not self._is_on_disk:
+        if not self._is_on_disk:
             standby.save(self._path, self._policies)
             self._is_on_disk = True
 
@@ -68,3 +67,7 @@ class LastKnown:
         elif self._trouble and not trouble:
             log.warning("the last policy set is kept in %s again", self._path)
         self._trouble = trouble
+
+
+def _revisions(policies: PolicySet) -> dict[int, int]:
+    return {store_no: state.revision for store_no, state in policies.stores.items()}

@@ -44,7 +44,6 @@ class PolicySet:
     stores: Mapping[int, StoreState]
     keys: Mapping[bytes, Principal]  # by digest
     revoked: frozenset[bytes]
-    revisions: Mapping[int, int]  # by store_no: what the file is compared with
 
 
 def path_for(settings: Settings) -> Path:
@@ -71,9 +70,8 @@ def read(connection: Connection) -> PolicySet:
     """The policy set of a ledger, as of the connection's snapshot."""
     key = schema.api_key
     rows = connection.execute(select(key)).all()
-    seen = revisions(connection)
     return PolicySet(
-        stores={store_no: load_store(connection, store_no) for store_no in seen},
+        stores={store_no: load_store(connection, store_no) for store_no in revisions(connection)},
         keys={
             row.sha256: Principal(
                 public_id=row.public_id,
@@ -86,7 +84,6 @@ def read(connection: Connection) -> PolicySet:
             if row.revoked_at_us is None
         },
         revoked=frozenset(row.sha256 for row in rows if row.revoked_at_us is not None),
-        revisions=seen,
     )
 
 
@@ -160,7 +157,6 @@ class _SavedExperiment(msgspec.Struct, frozen=True):
 
 class _SavedStore(msgspec.Struct, frozen=True):
     store_no: int
-    revision: int
     key: str
     is_simulated: bool
     simulated_now_us: int | None
@@ -177,7 +173,7 @@ class _Saved(msgspec.Struct, frozen=True):
 
 def _saved(policies: PolicySet) -> _Saved:
     return _Saved(
-        stores=[_saved_store(state, policies.revisions[no]) for no, state in policies.stores.items()],
+        stores=[_saved_store(state) for state in policies.stores.values()],
         keys=[
             _SavedKey(digest, who.public_id, who.store_no, who.kind, sorted(who.scopes))
             for digest, who in policies.keys.items()
@@ -186,10 +182,9 @@ def _saved(policies: PolicySet) -> _Saved:
     )
 
 
-def _saved_store(store: StoreState, revision: int) -> _SavedStore:
+def _saved_store(store: StoreState) -> _SavedStore:
     return _SavedStore(
         store_no=store.store_no,
-        revision=revision,
         key=store.key,
         is_simulated=store.is_simulated,
         simulated_now_us=store.simulated_now_us,
@@ -222,7 +217,6 @@ def _policies(saved: _Saved) -> PolicySet:
             for key in saved.keys
         },
         revoked=frozenset(saved.revoked),
-        revisions={store.store_no: store.revision for store in saved.stores},
     )
 
 

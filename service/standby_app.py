@@ -31,7 +31,7 @@ from service.settings import Settings
 from service.standby import PolicySet
 
 RETRY_S = 5
-NOTHING_KNOWN = PolicySet({}, {}, frozenset(), {})
+NOTHING_KNOWN = PolicySet({}, {}, frozenset())
 
 
 class SavedKeys(KeyRing):
@@ -59,9 +59,17 @@ class SavedCatalogue(Catalogue):
         super().__init__(database)
         self._policies = policies
 
-    def store(self, store_no: int) -> StoreState:
+    def known(self, store_no: int) -> StoreState | None:
         """The store as it was when the ledger was last seen."""
+        return self._policies.stores.get(store_no)
+
+    def store(self, store_no: int) -> StoreState:
+        """The same: every key of a policy set is of one of its stores."""
         return self._policies.stores[store_no]
+
+    async def fetch(self, store_no: int) -> StoreState:
+        """The same."""
+        return self.store(store_no)
 
 
 def create_standby_app(

@@ -55,15 +55,6 @@ def application(settings: Settings, open_ledger: Open, build: Build, build_stand
     return Waiting(settings, opening, trouble, build, build_standby)
 
 
-def refuse_what_waiting_cannot_mend(settings: Settings, open_ledger: Open) -> None:
-    """Look at the ledger once, for who starts several processes: so that it is said once, not by each."""
-    try:
-        Opening(settings, open_ledger).result(FIRST_S).close()
-    except Exception as error:
-        if _passing_trouble(error) is None:
-            raise
-
-
 class Opening:
     """Opens the ledger in a thread of its own, one attempt at a time.
 
