@@ -153,8 +153,15 @@ def upgrade(database_url: str) -> None:
 
 @click.command()
 @database_option
+@click.option("--full", is_flag=True, help="From the first event on: read the archive too.")
+@click.option(
+    "--archive",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="With --full: a copy of the archive, in place of the one the ledger names.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(database_url: str, as_json: bool) -> None:
+def verify(database_url: str, full: bool, archive: Path | None, as_json: bool) -> None:
     """Rebuild every stored sum from the ledger's rows and demand exact equality."""
     from dataclasses import asdict
 
@@ -162,6 +169,8 @@ def verify(database_url: str, as_json: bool) -> None:
 
     from service.ledger.verify import verify as verify_ledger
 
+    if archive is not None and not full:
+        usage("--archive is read with --full only")
     with opened(database_url) as database:
         database.require_current()
         with Progress(console=on_stderr(), transient=True) as bar:
@@ -172,7 +181,7 @@ def verify(database_url: str, as_json: bool) -> None:
                     tasks[what] = bar.add_task(what, total=total)
                 bar.update(tasks[what], completed=done, total=total)
 
-            report = verify_ledger(database, progress)
+            report = verify_ledger(database, progress, full=full, archive=archive)
     if as_json:
         click.echo(json.dumps({**asdict(report), "exact": report.is_exact}))
     else:
@@ -180,6 +189,10 @@ def verify(database_url: str, as_json: bool) -> None:
         waiting = f"{report.pending_units} units and {report.pending_orders} orders wait to be folded"
         for example in report.examples:
             click.echo(f"  {example}")
+        if report.sealed_through and not full:
+            days = ", ".join(f"{store} through {day}" for store, day in report.sealed_through.items())
+            sealed = f"{report.sealed_units} units and {report.sealed_orders} orders with archived events"
+            waiting += f"; from the last seal on ({days}): {sealed} stand as sealed, --full folds them too"
         verdict = "exact" if report.is_exact else f"{report.differences} DIFFERENCES"
         click.echo(f"{verdict}: {compared} compared in {report.stores} stores; {waiting}")
     if not report.is_exact:

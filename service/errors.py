@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 from sqlalchemy.exc import OperationalError
 
 from experiments.errors import FrozenField, InvalidDocument
+from service.archive.duck import ArchiveUnusable
 from service.hot.ledger import LedgerUnavailable
 from service.hot.writer import Overloaded, WriterStopped
 from service.problems import Problem, bad_request, conflict, problem_response
@@ -49,6 +50,11 @@ def to_problem(error: Exception) -> Problem:
             log.error("the database failed: %s", getattr(error, "orig", error))
             return Problem(
                 503, "database_unavailable", "the ledger cannot be used now; retry", headers=_RETRY
+            )
+        case ArchiveUnusable():
+            log.error("%s", error)
+            return Problem(
+                503, "archive_unavailable", "archived events cannot be read; the log says which file"
             )
         case HTTPException():
             return _of_litestar(error)

@@ -79,8 +79,9 @@ async def patch(request: AnyRequest) -> Response[bytes]:
 
 def _refuse_once_used(connection: Connection, store_no: int) -> None:
     """Every sum of the store is in its currency: with the first event it is settled."""
-    events = select(schema.event.c.event_no).where(schema.event.c.store_no == store_no).limit(1)
-    if connection.execute(events).first() is not None:
+    tables = (schema.event.c, schema.archived_event.c)
+    events = [select(table.event_no).where(table.store_no == store_no).limit(1) for table in tables]
+    if any(connection.execute(statement).first() is not None for statement in events):
         remedy = "it is settled with the first event; make another store with rialto init"
         raise conflict("frozen_field", f"/currency: {remedy}", [FieldError("/currency", "frozen", remedy)])
 

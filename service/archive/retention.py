@@ -25,7 +25,6 @@ from service.archive import manifest as manifests
 from service.archive import places, slices
 from service.archive.duck import ArchiveUnusable
 from service.archive.export import event_partition
-from service.archive.index import event_key
 from service.archive.manifest import FileEntry, Kind, StoreEntry
 from service.archive.parquet import Staging, checksum_of
 from service.archive.places import Partition
@@ -200,7 +199,7 @@ def _note(connection: Connection, store: StoreState, file_no: int, rows: Sequenc
         {
             "event_no": row.event_no,
             "store_no": store.store_no,
-            "key16": event_key(store.secret, row.event_id),
+            "event_id": row.event_id,
             "digest": row.digest,
             "occurred_at_us": row.occurred_at_us,
             "experiment_no": row.experiment_no,
@@ -213,6 +212,7 @@ def _note(connection: Connection, store: StoreState, file_no: int, rows: Sequenc
             "store_no": store.store_no,
             "order_id": row.order_id,
             "event_no": row.event_no,
+            "digest": row.digest,
             "refund_id": row.refund_id,
             "currency": row.body["currency"] if row.type == "order" else None,
         }

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, select
+from sqlalchemy import Table, Text, bindparam, cast, literal_column, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import asyncpg as postgres
 from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.sql.expression import any_
 
 from service.ledger import schema
@@ -39,7 +40,11 @@ class Append:
     postgres: str
 
 
-def _lookup(columns: Sequence[Column[Any]], within: Column[Any], *equal: Column[Any]) -> Lookup:
+def _lookup(
+    columns: Sequence[KeyedColumnElement[Any]],
+    within: KeyedColumnElement[Any],
+    *equal: KeyedColumnElement[Any],
+) -> Lookup:
     wanted = [column == bindparam(f"equal_{i}", type_=column.type) for i, column in enumerate(equal)]
     plain = str(select(*columns).where(*wanted).compile(dialect=_SQLITE))
     link = "AND" if equal else "WHERE"
@@ -67,6 +72,8 @@ def _append(table: Table, *, numbered_by: str | None = None) -> Append:
 
 
 _assignment, _event, _person, _shown = schema.assignment.c, schema.event.c, schema.person.c, schema.shown.c
+_archived, _old_order = schema.archived_event.c, schema.archived_order.c
+_body = cast(_event.body, Text).label("body")
 
 UNITS_BY_HASH = _lookup(
     [schema.unit_key.c.hash16, schema.unit_key.c.unit_no],
@@ -81,11 +88,31 @@ SHOWN = _lookup(
     [_shown.unit_no, _shown.experiment_no, _shown.period, _shown.reason, _shown.shown_no], _shown.unit_no
 )
 CANDIDATE_SETS = _lookup(list(schema.candidate_set.c), schema.candidate_set.c.experiment_no)
-EVENT_DIGESTS = _lookup([_event.event_id, _event.digest], _event.event_id, _event.store_no)
+
+# Hot and archived events in one statement: one that is just being archived is in the one or the other.
+_keys = union_all(
+    select(_event.store_no, _event.event_id, _event.digest),
+    select(_archived.store_no, _archived.event_id, _archived.digest),
+).subquery("event_key")
+EVENT_DIGESTS = _lookup([_keys.c.event_id, _keys.c.digest], _keys.c.event_id, _keys.c.store_no)
+
+_orders = union_all(
+    select(_event.store_no, _event.type, _event.order_id, _event.refund_id, _event.digest, _body),
+    select(
+        _old_order.store_no,
+        literal_column("CASE WHEN archived_order.currency IS NULL THEN 'change' ELSE 'order' END").label(
+            "type"
+        ),
+        _old_order.order_id,
+        _old_order.refund_id,
+        _old_order.digest,
+        literal_column("""'{"currency":"' || coalesce(archived_order.currency, '') || '"}'""").label("body"),
+    ),
+).subquery("order_event")
 ORDERS = _lookup(
-    [_event.type, _event.order_id, _event.refund_id, _event.digest, _event.body],
-    _event.order_id,
-    _event.store_no,
+    [_orders.c.type, _orders.c.order_id, _orders.c.refund_id, _orders.c.digest, _orders.c.body],
+    _orders.c.order_id,
+    _orders.c.store_no,
 )
 
 UNIT = _append(schema.unit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,9 +22,11 @@ def fold_orders(connection: Connection, store: StoreState, order_ids: Sequence[s
         upsert(connection, schema.order_balance, balance_rows(connection, store, order_ids))
 
 
-def balance_rows(connection: Connection, store: StoreState, order_ids: Sequence[str]) -> list[dict[str, Any]]:
+def balance_rows(
+    connection: Connection, store: StoreState, order_ids: Sequence[str], archive: Path | None = None
+) -> list[dict[str, Any]]:
     """The balance of each order as its row holds it."""
-    found = read_order_rows(connection, store.store_no, order_ids)
+    found = read_order_rows(connection, store.store_no, order_ids, archive)
     rows: list[dict[str, Any]] = []
     for order_id, (order, changes) in found.items():
         values = _orphan(changes) if order is None else _balance(store, order_fact(order, changes))

@@ -22,7 +22,7 @@ from experiments.facts import (
     UnitFacts,
 )
 from experiments.model import UnitKind
-from service.archive.index import archived_orders
+from service.archive.index import archived_of_orders
 from service.archive.reading import read_archived
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
@@ -100,7 +100,7 @@ def read_order_rows(
         hot = connection.execute(
             select(table).where(table.c.store_no == store_no, table.c.order_id.in_(part))
         ).all()
-        archived = [row.event_no for row in archived_orders(connection, store_no, part)]
+        archived = archived_of_orders(connection, store_no, part)
         rows: list[Any] = [*hot, *read_archived(connection, archived, archive).values()]
         for row in sorted(rows, key=lambda row: row.event_no):
             order, changes = found.get(row.order_id, (None, []))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from experiments.fold import Contribution, FoldRules, cart_deadlines, fold_unit
 from experiments.statistics import Cell, CellKey, Moments
+from service.archive.index import units_of_archived_orders
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
 from service.ledger.facts import UnitRows, facts_for, read_units
@@ -54,6 +55,7 @@ def units_of_orders(connection: Connection, store_no: int, order_ids: Iterable[s
             .where(event.store_no == store_no, event.order_id.in_(part), event.type == "order")
         )
         found.update(rows.scalars())
+        found |= units_of_archived_orders(connection, store_no, part)
     return found
 
 

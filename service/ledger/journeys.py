@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, select, tuple_, update
 
 from service import decision_ids
+from service.archive.reading import read_archived
 from service.archive.records import PERSONAL_FIELDS
 from service.catalogue import StoreState
 from service.clock import to_wire
@@ -53,18 +54,28 @@ def decisions_after(
 def events_after(
     connection: Connection, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
 ) -> Sequence[Any]:
-    """Event rows after an event number, in the order they were recorded."""
-    table = schema.event.c
-    statement = select(schema.event).where(table.store_no == store.store_no)
+    """Event rows after an event number, in the order they were recorded; archived ones without words."""
+    hot = connection.execute(_of_events(schema.event, store, wanted, after, limit)).all()
+    archived = connection.execute(_of_events(schema.archived_event, store, wanted, after, limit)).all()
+    first = sorted([*hot, *archived], key=lambda row: row.event_no)[:limit]
+    read = read_archived(connection, {row.event_no for row in first} - {row.event_no for row in hot})
+    return [read.get(row.event_no, row) for row in first]
+
+
+def _of_events(
+    table: Table, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
+) -> Select[Any]:
+    """Rows of `event` or `archived_event`; an event reaches the unit of the decision it names."""
+    statement = select(table).where(table.c.store_no == store.store_no)
     if wanted.experiment_no is not None:
-        statement = statement.where(table.experiment_no == wanted.experiment_no)
+        statement = statement.where(table.c.experiment_no == wanted.experiment_no)
     if wanted.unit_nos is not None:
         reached = schema.event_unit.c
         numbers = select(reached.event_no).where(reached.unit_no.in_(wanted.unit_nos))
-        statement = statement.where(table.event_no.in_(numbers) | table.decision_unit_no.in_(wanted.unit_nos))
-    statement = _between(statement, table.occurred_at_us, wanted)
-    statement = statement.where(table.event_no > after[0]) if after else statement
-    return connection.execute(statement.order_by(table.event_no).limit(limit)).all()
+        statement = statement.where(table.c.event_no.in_(numbers))
+    statement = _between(statement, table.c.occurred_at_us, wanted)
+    statement = statement.where(table.c.event_no > after[0]) if after else statement
+    return statement.order_by(table.c.event_no).limit(limit)
 
 
 def decision_views(connection: Connection, store: StoreState, rows: Sequence[Any]) -> list[dict[str, Any]]:

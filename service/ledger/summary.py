@@ -63,7 +63,7 @@ def summarise(connection: Connection, store: StoreState, from_us: int | None, to
 
 def _unattributed(connection: Connection, store: StoreState, from_us: int | None, to_us: int | None) -> int:
     """Events that reach units, none of them (nor anyone who is one with them) ever assigned."""
-    event, link, person = schema.event.c, schema.event_unit.c, schema.person
+    link, person = schema.event_unit.c, schema.person
     assigned = select(schema.assignment.c.unit_no)
     siblings = person.alias()
     of_person = (
@@ -72,15 +72,18 @@ def _unattributed(connection: Connection, store: StoreState, from_us: int | None
         .where(siblings.c.unit_no.in_(assigned))
     )
     reached = select(link.event_no).where(link.unit_no.in_(assigned) | link.unit_no.in_(of_person))
-    return connection.execute(
-        select(func.count(distinct(event.event_no)))
-        .join_from(schema.event, schema.event_unit, event.event_no == link.event_no)
-        .where(
-            event.store_no == store.store_no,
-            event.event_no.not_in(reached),
-            *_between(event.occurred_at_us, from_us, to_us),
-        )
-    ).scalar_one()
+    return sum(
+        connection.execute(
+            select(func.count(distinct(table.c.event_no)))
+            .join_from(table, schema.event_unit, table.c.event_no == link.event_no)
+            .where(
+                table.c.store_no == store.store_no,
+                table.c.event_no.not_in(reached),
+                *_between(table.c.occurred_at_us, from_us, to_us),
+            )
+        ).scalar_one()
+        for table in (schema.event, schema.archived_event)
+    )
 
 
 def _between(column: ColumnElement[int], from_us: int | None, to_us: int | None) -> list[ColumnElement[bool]]:

@@ -366,12 +366,12 @@ class ArchivedEventRow(SQLModel, table=True):
 
     __tablename__ = "archived_event"
     __table_args__ = (
-        Index("archived_event_key", "store_no", "key16", unique=True),
+        Index("archived_event_key", "store_no", "event_id", unique=True),
         Index("archived_event_file", "file_no"),
     )
     event_no: int = _big(primary_key=True)
     store_no: int
-    key16: bytes = _bytes(16)  # keyed hash of the event_id
+    event_id: str
     digest: bytes = _bytes(16)
     occurred_at_us: int = _big()
     experiment_no: int | None = None
@@ -386,5 +386,6 @@ class ArchivedOrderRow(SQLModel, table=True):
     store_no: int = Field(primary_key=True)
     order_id: str = Field(primary_key=True)
     event_no: int = _big(primary_key=True)
+    digest: bytes = _bytes(16)
     refund_id: str | None = None
     currency: str | None = None

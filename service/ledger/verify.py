@@ -2,18 +2,24 @@
 
 All on one snapshot: every enrolment's total is folded anew, every cell is summed anew from the totals,
 every order balance restated. Units and orders still waiting to be folded are counted, not compared.
+
+Sealed units and orders, those with archived events, are taken as they stand: that their totals add up to
+their cells is still asked, and that the ledger has kept the key of every event it sealed. With `full` the
+archive is read, each file compared with its seal, and they are folded anew like all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from experiments.fold import Contribution
 from experiments.statistics import Cell
+from service.archive.seals import Sealed, archived_order_ids, check_files, check_index, sealed_of
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.ledger import schema
 from service.ledger.balances import balance_rows
@@ -22,6 +28,7 @@ from service.ledger.facts import read_units
 from service.ledger.folds import cell_of, cell_sums, fold_group
 from service.ledger.marks import pending
 from service.ledger.statements import chunks
+from service.ledger.units import groups_of
 
 DIFFERENCES_SHOWN = 20
 Progress = Callable[[str, int, int], None]
@@ -37,6 +44,11 @@ class VerifyReport:
     orders: int = 0
     pending_units: int = 0
     pending_orders: int = 0
+    sealed_units: int = 0  # not folded anew, nor the orders
+    sealed_orders: int = 0
+    archived_events: int = 0
+    sealed_through: dict[str, str] = field(default_factory=dict)  # the last sealed day by store
+    is_full: bool = False
     differences: int = 0
     examples: list[str] = field(default_factory=list)
 
@@ -52,42 +64,72 @@ class VerifyReport:
             self.examples.append(what)
 
 
-def verify(database: Database, progress: Progress | None = None) -> VerifyReport:
-    """Compare every derived row of every store with its recomputation."""
-    report = VerifyReport()
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at one store."""
+
+    connection: Connection
+    store: StoreState
+    report: VerifyReport
+    progress: Progress | None
+    archive: Path | None  # where archived events are read, in a full look
+    sealed: Sealed  # what is taken as it stands: nothing in a full look
+
+
+def verify(
+    database: Database, progress: Progress | None = None, *, full: bool = False, archive: Path | None = None
+) -> VerifyReport:
+    """Compare every derived row of every store with its recomputation.
+
+    `archive` is a copy of the archive to read in a full look, in place of the one the ledger names.
+    """
+    report = VerifyReport(is_full=full)
     with database.read() as connection:
         for store_no in connection.execute(select(schema.store.c.store_no)).scalars().all():
             store = load_store(connection, store_no)
             report.stores += 1
-            _verify_totals(connection, store, report, progress)
+            sealed = sealed_of(connection, store_no)
+            report.archived_events += sealed.events
+            if sealed.through is not None:
+                report.sealed_through[store.key] = sealed.through
+            left_out = Sealed() if full else sealed
+            look = _Look(connection, store, report, progress, archive, left_out)
+            _verify_totals(look)
             _verify_cells(connection, store, report)
-            _verify_balances(connection, store, report, progress)
+            _verify_balances(look)
+            for difference in check_index(connection, store_no):
+                report.differ(f"store {store.key}: {difference}")
         _verify_links(connection, report)
+        if full:
+            for difference in check_files(connection, archive, progress):
+                report.differ(difference)
     return report
 
 
 def _verify_links(connection: Connection, report: VerifyReport) -> None:
     """Every link leads to an event: a row that vanished is a difference even where no sum shows it."""
-    link, event = schema.event_unit.c, schema.event.c
+    link, event, archived = schema.event_unit.c, schema.event.c, schema.archived_event.c
     statement = (
         select(link.event_no, link.unit_no)
         .join_from(schema.event_unit, schema.event, link.event_no == event.event_no, isouter=True)
-        .where(event.event_no.is_(None))
+        .join(schema.archived_event, link.event_no == archived.event_no, isouter=True)
+        .where(event.event_no.is_(None), archived.event_no.is_(None))
     )
     for event_no, unit_no in connection.execute(statement):
         report.differ(f"event {event_no} of unit {unit_no} is gone")
 
 
-def _verify_totals(
-    connection: Connection, store: StoreState, report: VerifyReport, progress: Progress | None
-) -> None:
+def _verify_totals(look: _Look) -> None:
     """Fold each enrolled unit anew and compare with its stored totals."""
+    connection, store, report = look.connection, look.store, look.report
     enrolled = _enrolled_units(connection, store)
     dirty, _ = pending(connection, store.store_no)
     report.pending_units += len(dirty)
-    seen: set[int] = set()
-    for part in chunks(sorted(enrolled), 1000):
-        rows = read_units(connection, store, [unit_no for unit_no in part if unit_no not in seen])
+    seen = _sealed_groups(look)
+    report.sealed_units += len(seen & enrolled)
+    for part in chunks(sorted(enrolled - seen), 1000):
+        unseen = [unit_no for unit_no in part if unit_no not in seen]
+        rows = read_units(connection, store, unseen, look.archive)
         members = [member for group in rows.groups for member in group]
         stored = _stored_totals(connection, store, members)
         places: dict[int, list[Any]] = {}
@@ -104,11 +146,17 @@ def _verify_totals(
             }
             kept = {place: stored[place] for unit_no in group for place in places.get(unit_no, [])}
             _compare(report, f"store {store.key}: total of unit", kept, fresh)
-        if progress is not None:
-            progress("units", len(seen), len(enrolled))
+        if look.progress is not None:
+            look.progress("units", len(seen & enrolled), len(enrolled))
     orphans = _column(connection, schema.unit_total.c.unit_no, schema.unit_total, None)
     for unit_no in sorted(orphans - enrolled - _enrolled_elsewhere(connection, store)):
         report.differ(f"store {store.key}: a total for unit {unit_no}, which was never assigned")
+
+
+def _sealed_groups(look: _Look) -> set[int]:
+    """Units with archived events, and those that are one with them."""
+    groups = groups_of(look.connection, look.sealed.units)
+    return {member for group in groups.values() for member in group}
 
 
 def _enrolled_units(connection: Connection, store: StoreState) -> set[int]:
@@ -204,9 +252,8 @@ def _candidate_set_members(connection: Connection) -> set[tuple[int, int]]:
     return {(e, s) for e, s in connection.execute(select(table.experiment_no, table.set_no))}
 
 
-def _verify_balances(
-    connection: Connection, store: StoreState, report: VerifyReport, progress: Progress | None
-) -> None:
+def _verify_balances(look: _Look) -> None:
+    connection, store, report = look.connection, look.store, look.report
     event, balance = schema.event.c, schema.order_balance
     order_ids = set(
         connection.execute(
@@ -215,21 +262,24 @@ def _verify_balances(
             .distinct()
         ).scalars()
     )
+    archived = archived_order_ids(connection, store.store_no)
+    order_ids |= archived
     _, dirty = pending(connection, store.store_no)
     report.pending_orders += len(dirty)
     stored = {
         row["order_id"]: dict(row)
         for row in connection.execute(select(balance).where(balance.c.store_no == store.store_no)).mappings()
     }
-    for part in chunks(sorted(order_ids), 1000):
-        fresh = {row["order_id"]: row for row in balance_rows(connection, store, part)}
+    report.sealed_orders += len(look.sealed.orders)
+    for part in chunks(sorted(order_ids - look.sealed.orders), 1000):
+        fresh = {row["order_id"]: row for row in balance_rows(connection, store, part, look.archive)}
         clean = [order_id for order_id in part if order_id not in dirty]
         report.orders += len(part)
         for order_id in clean:
             if stored.get(order_id) != fresh.get(order_id):
                 report.differ(f"store {store.key}: balance of order {order_id!r} is not what its rows say")
-        if progress is not None:
-            progress("orders", report.orders, len(order_ids))
+        if look.progress is not None:
+            look.progress("orders", report.orders, len(order_ids))
     for order_id in sorted(set(stored) - order_ids):
         report.differ(f"store {store.key}: a balance for order {order_id!r}, which has no rows")
 

@@ -37,20 +37,21 @@ def upgrade() -> None:
         "archived_event",
         sa.Column("event_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("store_no", sa.Integer(), nullable=False),
-        sa.Column("key16", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("event_id", TEXT(), nullable=False),
         sa.Column("digest", sa.LargeBinary(length=16), nullable=False),
         sa.Column("occurred_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("experiment_no", sa.Integer(), nullable=True),
         sa.Column("file_no", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("event_no"),
     )
-    op.create_index("archived_event_key", "archived_event", ["store_no", "key16"], unique=True)
+    op.create_index("archived_event_key", "archived_event", ["store_no", "event_id"], unique=True)
     op.create_index("archived_event_file", "archived_event", ["file_no"])
     op.create_table(
         "archived_order",
         sa.Column("store_no", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("order_id", TEXT(), nullable=False),
         sa.Column("event_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.LargeBinary(length=16), nullable=False),
         sa.Column("refund_id", TEXT(), nullable=True),
         sa.Column("currency", TEXT(), nullable=True),
         sa.PrimaryKeyConstraint("store_no", "order_id", "event_no"),
