@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
@@ -25,6 +25,8 @@ from service.api import (
     units,
 )
 from service.api import metrics as metrics_api
+from service.api.hot import HotCall
+from service.api.routing import Endpoint
 from service.auth import authorise
 from service.catalogue import Catalogue
 from service.clock import ExternalClock, SystemClock
@@ -47,7 +49,6 @@ from service.standby import path_for
 
 ROUTES: list[HTTPRouteHandler] = [
     *assign.router,
-    *events.router,
     *decisions.router,
     *reports.router,
     *experiments.router,
@@ -59,6 +60,18 @@ ROUTES: list[HTTPRouteHandler] = [
     *metrics_api.router,
     *schema.router,
 ]
+HOT: list[HotCall] = [*assign.hot, *events.hot]
+"""Nearly all of the traffic, beside the framework's guard: they check who asks by the same rules."""
+CALLS: list[tuple[str, str, Endpoint]] = [
+    *(
+        (str(method), path, handler.opt["endpoint"])
+        for handler in ROUTES
+        for path in sorted(handler.paths)
+        for method in sorted(handler.http_methods)
+    ),
+    *(("POST", call.path, call.endpoint) for call in HOT),
+]
+"""Every call there is: method, path and declaration."""
 
 
 def create_app(
@@ -86,8 +99,10 @@ def create_app(
             service.database.close()
 
     app = Litestar(
-        route_handlers=ROUTES,
-        guards=[authorise],
+        route_handlers=[
+            Router("/", route_handlers=ROUTES, guards=[authorise]),
+            *(call.route(service) for call in HOT),
+        ],
         exception_handlers={Exception: answer_error},
         request_max_body_size=settings.body_bytes_max,
         lifespan=[running],
@@ -96,7 +111,7 @@ def create_app(
         logging_config=None,
     )
     methods = {route.path_format: route.methods for route in app.routes if isinstance(route, HTTPRoute)}
-    app.asgi_handler = Frame(app.asgi_handler, service.metrics, methods)
+    app.asgi_handler = Frame(app.asgi_handler, service.metrics, methods, frozenset(call.path for call in HOT))
     return app
 
 

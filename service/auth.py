@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -16,11 +17,26 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from service.api.routing import AnyRequest, Endpoint
 from service.catalogue import StoreState
 from service.context import Service, service_of
-from service.keys import KeyKind, Principal, Scope
+from service.keys import KeyKind, Principal, Scope, digest_of
 from service.problems import Problem
 
 _PRINCIPAL = "rialto_principal"
 CORS_ORIGIN = "rialto_origin"
+LOOK_UP_S = 2.0
+"""How long a key that is not in memory is looked up, before what was last known of it counts."""
+
+
+@dataclass(slots=True)
+class Presented:
+    """What a request shows of itself, apart from its body."""
+
+    authorization: str
+    api_key: str
+    query_key: str | None
+    origin: str | None
+    address: str
+    request_id: str = ""
+    content_length: bytes = b""
 
 
 async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -29,12 +45,18 @@ async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     if endpoint is None or endpoint.scope is None:
         return
     service: Service = connection.app.state.service
-    principal = await _principal(connection, service, endpoint)
-    origin = connection.headers.get("origin")
-    if principal.kind is KeyKind.SECRET:
-        _check_secret(principal, endpoint.scope, origin)
-    else:
-        _check_publishable(connection, service, principal, endpoint, origin)
+    headers = connection.headers
+    presented = Presented(
+        authorization=headers.get("authorization", ""),
+        api_key=headers.get("x-api-key", ""),
+        query_key=connection.query_params.get("key"),
+        origin=headers.get("origin"),
+        address=connection.client.host if connection.client else "",
+    )
+    principal = await find_principal(service, endpoint, presented)
+    origin = admit(service, endpoint, principal, presented)
+    if origin is not None:
+        connection.scope["state"][CORS_ORIGIN] = origin
     connection.scope["state"][_PRINCIPAL] = principal
 
 
@@ -55,25 +77,40 @@ def store_of(request: AnyRequest) -> StoreState:
     return service_of(request).catalogue.store(principal_of(request).store_no)
 
 
-async def _principal(
-    connection: ASGIConnection[Any, Any, Any, Any], service: Service, endpoint: Endpoint
-) -> Principal:
-    key = _given_key(connection, endpoint)
+async def find_principal(service: Service, endpoint: Endpoint, presented: Presented) -> Principal:
+    """Whose key it is. Raises Problem 401."""
+    key = _given_key(presented, endpoint)
     if key is None:
         raise _unauthorised("send a key: Authorization: Bearer sk_... or X-API-Key: sk_...")
-    principal = service.keys.known(key) or await asyncio.to_thread(service.keys.look_up, key)
+    principal = service.keys.known(key)
+    if principal is None:
+        try:
+            principal = await asyncio.wait_for(asyncio.to_thread(service.keys.look_up, key), LOOK_UP_S)
+        except Exception:
+            principal = service.last_known.principal(digest_of(key))
+            if principal is None:
+                raise
     if principal is None:
         raise _unauthorised("this key is unknown or revoked")
     return principal
 
 
-def _given_key(connection: ASGIConnection[Any, Any, Any, Any], endpoint: Endpoint) -> str | None:
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    if key := connection.headers.get("x-api-key"):
-        return key.strip()
-    key = connection.query_params.get("key") if endpoint.key_in_query else None
+def admit(service: Service, endpoint: Endpoint, principal: Principal, presented: Presented) -> str | None:
+    """Let the key make this call from there, or raise the Problem; the origin that may read the answer."""
+    assert endpoint.scope is not None
+    if principal.kind is KeyKind.SECRET:
+        _check_secret(principal, endpoint.scope, presented.origin)
+        return None
+    return _check_publishable(service, principal, endpoint, presented)
+
+
+def _given_key(presented: Presented, endpoint: Endpoint) -> str | None:
+    scheme, _, token = presented.authorization.partition(" ")
+    if scheme.lower() == "bearer" and (key := token.strip()):
+        return key
+    if key := presented.api_key.strip():
+        return key
+    key = presented.query_key if endpoint.key_in_query else None
     # A secret key in an address would end in logs and histories.
     return key if key and key.startswith(f"{KeyKind.PUBLISHABLE}_") else None
 
@@ -87,24 +124,19 @@ def _check_secret(principal: Principal, scope: Scope, origin: str | None) -> Non
 
 
 def _check_publishable(
-    connection: ASGIConnection[Any, Any, Any, Any],
-    service: Service,
-    principal: Principal,
-    endpoint: Endpoint,
-    origin: str | None,
-) -> None:
+    service: Service, principal: Principal, endpoint: Endpoint, presented: Presented
+) -> str | None:
     if not endpoint.publishable or endpoint.scope not in principal.scopes:
         raise Problem(403, "secret_key_required", "this call needs an sk_ key, from a server")
-    if origin is not None:
-        if origin not in service.catalogue.store(principal.store_no).settings.origins:
-            detail = f"add {origin[:256]} to the store's origins (PATCH /v1/store) to allow it"
-            raise Problem(403, "origin_not_allowed", detail)
-        connection.scope["state"][CORS_ORIGIN] = origin
-    address = connection.client.host if connection.client else ""
-    wait_s = service.limiter.wait_s(principal.public_id, address, time.monotonic())
+    origin = presented.origin
+    if origin is not None and origin not in service.catalogue.store(principal.store_no).settings.origins:
+        detail = f"add {origin[:256]} to the store's origins (PATCH /v1/store) to allow it"
+        raise Problem(403, "origin_not_allowed", detail)
+    wait_s = service.limiter.wait_s(principal.public_id, presented.address, time.monotonic())
     if wait_s:
         detail = f"too many requests with this key from this address; wait {wait_s} s"
         raise Problem(429, "rate_limited", detail, headers={"Retry-After": str(wait_s)})
+    return origin
 
 
 def _unauthorised(detail: str) -> Problem:

@@ -23,6 +23,8 @@ from service.rate_limit import RateLimiter
 from service.settings import Settings
 
 Result = TypeVar("Result")
+FETCH_S = 2.0
+"""How long a store that is not in memory is read, before it is served as it last was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,19 @@ class Service:
     def now_us(self, store: StoreState) -> int:
         """The time in a store, in microseconds."""
         return self.clock.now_us(store.simulated_now_us)
+
+    async def store(self, store_no: int) -> StoreState:
+        """A store's snapshot; as it last was when the ledger cannot be asked."""
+        known = self.catalogue.known(store_no)
+        if known is not None:
+            return known
+        try:
+            return await asyncio.wait_for(self.catalogue.fetch(store_no), FETCH_S)
+        except Exception:
+            last = self.last_known.store(store_no)
+            if last is None:
+                raise
+            return last
 
     async def read(self, run: Callable[[Connection], Result]) -> Result:
         """Run a function on a snapshot of the ledger, in a thread."""

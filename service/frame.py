@@ -16,26 +16,35 @@ from service.metrics import Metrics
 BROWSER_PATHS = frozenset({"/v1/assign", "/v1/events", "/rialto.js"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _PREFLIGHT_AGE_S = 600
+REQUEST_ID = "rialto_request_id"
+"""In the scope of a request that the frame takes note of."""
 
 
 class Frame:
     """The outermost layer of the service."""
 
-    def __init__(self, inner: ASGIApp, metrics: Metrics, methods: Mapping[str, Iterable[str]]) -> None:
+    def __init__(
+        self,
+        inner: ASGIApp,
+        metrics: Metrics,
+        methods: Mapping[str, Iterable[str]],
+        hot: frozenset[str] = frozenset(),
+    ) -> None:
         self._inner = inner
+        self._hot = hot  # paths whose handlers do all of this themselves, for POST
         self._metrics = metrics
         # The framework's own answer to OPTIONS knows the first call of a path alone.
         self._allow = {path: ", ".join(sorted(names)).encode() for path, names in methods.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["path"] in self._hot and scope["method"] == "POST"):
             await self._inner(scope, receive, send)
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope["rialto_request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        request_id = given.decode() if is_request_id(given) else secrets.token_hex(8)
+        scope[REQUEST_ID] = request_id  # type: ignore[typeddict-unknown-key]
         started = time.perf_counter()
         status = 500
 
@@ -64,13 +73,22 @@ class Frame:
         route = str(scope.get("path_template") or "none")
         method = str(scope.get("method", ""))
         self._metrics.observe(method, route, status, seconds)
-        log_request(request_id, method, route, status, seconds)
+        log_request(request_id, method, route, status, seconds, scope.get("rialto_trace_id"))
+
+
+def is_request_id(given: bytes) -> bool:
+    """Whether what a caller calls the request may stand in logs and headers."""
+    return _REQUEST_ID.fullmatch(given) is not None
 
 
 def _cors_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     if scope["path"] not in BROWSER_PATHS:
         return []
-    origin = scope.get("state", {}).get(CORS_ORIGIN)
+    return cors_headers(scope.get("state", {}).get(CORS_ORIGIN))
+
+
+def cors_headers(origin: str | None) -> list[tuple[bytes, bytes]]:
+    """Who may read the answer: a page of the origin that was admitted."""
     if origin is None:
         return [(b"vary", b"Origin")]
     return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]

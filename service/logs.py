@@ -24,6 +24,7 @@ HOT_ROUTES = frozenset({"/v1/assign", "/v1/events"})
 
 _SAYS_NOTHING_PERSONAL = (OSError, sqlite3.Error, DatabaseUnusable)
 _requests = logging.getLogger("rialto.requests")
+_errors = logging.getLogger("rialto.errors")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -44,6 +45,11 @@ def log_request(
         if trace_id is not None:
             fields["trace_id"] = trace_id
         _requests.log(level, "request", extra={"fields": fields})
+
+
+def log_failure(error: Exception, request_id: object) -> None:
+    """Write down a defect, under the id the caller was given."""
+    _errors.error("request failed", exc_info=error, extra={"fields": {"request_id": request_id}})
 
 
 class JsonLines(logging.Formatter):

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import msgspec
 from litestar import Litestar
-from litestar.handlers import HTTPRouteHandler
-from litestar.routes import HTTPRoute
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import ASGIRoute, HTTPRoute
 from msgspec import inspect
 
 from service.api.routing import Endpoint
@@ -36,13 +36,18 @@ _PHRASES = {
 
 def openapi_document(app: Litestar) -> dict[str, Any]:
     """The OpenAPI 3.1 document of every declared route."""
-    calls = [
+    calls: list[tuple[str, str, Endpoint, BaseRouteHandler]] = [
         (route.path_format, method, handler.opt["endpoint"], handler)
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         if "endpoint" in handler.opt
         for method in sorted(str(m).lower() for m in handler.http_methods)
+    ]
+    calls += [
+        (route.path_format, handler.opt["method"].lower(), handler.opt["endpoint"], handler)
+        for route in app.routes
+        if isinstance(route, ASGIRoute) and "endpoint" in (handler := route.route_handler).opt
     ]
     schemas = _Schemas([endpoint for _, _, endpoint, _ in calls])
     paths: dict[str, dict[str, Any]] = {}
@@ -99,7 +104,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _operation(
-    path: str, method: str, endpoint: Endpoint, handler: HTTPRouteHandler, schemas: _Schemas
+    path: str, method: str, endpoint: Endpoint, handler: BaseRouteHandler, schemas: _Schemas
 ) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": f"{method}_{re.sub('[^a-z0-9]+', '_', path.lower()).strip('_')}",
@@ -121,7 +126,7 @@ def _operation(
     return operation
 
 
-def _description(endpoint: Endpoint, handler: HTTPRouteHandler) -> str:
+def _description(endpoint: Endpoint, handler: BaseRouteHandler) -> str:
     said = (handler.fn.__doc__ or endpoint.summary).strip()
     if endpoint.scope is None:
         return f"{said} Public."

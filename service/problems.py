@@ -64,10 +64,16 @@ class Problem(Exception):
         )
 
 
+def content_of(problem: Problem) -> bytes:
+    """The document as it is sent."""
+    return msgspec.json.encode(problem.document())
+
+
 def problem_response(problem: Problem) -> Response[bytes]:
     """The HTTP response of a problem."""
-    content = msgspec.json.encode(problem.document())
-    return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers)
+    return Response(
+        content_of(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers
+    )
 
 
 def bad_request(errors: Iterable[FieldError]) -> Problem:

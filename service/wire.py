@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, cast, overload
 
 import msgspec
@@ -57,6 +57,21 @@ def decode(raw: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(raw) or bad_field("", "malformed_json", "send one JSON value in UTF-8") from error
     return value
+
+
+def decoder_of(kind: type[T]) -> Callable[[bytes], T]:
+    """A function that does what `decode` does for one type, several times faster when nothing is wrong."""
+    quick = msgspec.json.Decoder(kind).decode
+
+    def read(raw: bytes) -> T:
+        try:
+            value = quick(raw)
+            raw.decode()
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return decode(raw, kind)
+        return value
+
+    return read
 
 
 @overload

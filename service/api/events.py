@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response
 from msgspec import Meta
 
-from service.api.routing import AnyRequest, call
-from service.auth import principal_of, store_of
-from service.context import service_of
+from service.api.hot import HotCall
+from service.api.routing import Endpoint
+from service.catalogue import StoreState
+from service.context import Service
 from service.event_content import Arrived, arrive
 from service.event_types import AnyEvent
 from service.hot.writer import Overloaded, WriterStopped
-from service.keys import Scope
+from service.keys import Principal, Scope
 from service.problems import Problem, ProblemDocument, bad_field
 from service.recording import ACCEPTED, DUPLICATE, Outcome
-from service.wire import answer, convert, decode
+from service.wire import convert, decode
 
 BATCH_MAX = 1000
 
@@ -43,40 +44,70 @@ class EventsAnswer(msgspec.Struct, frozen=True):
     rejected: list[Rejected]
 
 
-@call(
-    "POST",
-    "/v1/events",
+RECORD = Endpoint(
     scope=Scope.EVENTS,
     summary="Record one event, or a list of them",
     body={"anyOf": [AnyEvent, EventList]},  # no union for msgspec: a list of events has no `type`
     answer=EventsAnswer,
     publishable=True,
     key_in_query=True,
-    problems=(404, 409, 503),
+    problems=(404, 409),
 )
-async def record(request: AnyRequest) -> Response[bytes]:
+
+_encode = msgspec.json.Encoder().encode
+_read_one = msgspec.json.Decoder(AnyEvent).decode
+_read_list = msgspec.json.Decoder(EventList).decode
+
+
+async def record(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes:
     """Record events; one alone that is refused is a problem, in a list it stands under `rejected`."""
-    service, store, principal = service_of(request), store_of(request), principal_of(request)
-    raw = await request.body()
-    body = decode(raw, dict[str, Any])
+    events, is_list = _events(raw)
     now_us = service.now_us(store)
-    is_list = "events" in body and "type" not in body
-    items = _items(body) if is_list else [body]
     arrived: list[Arrived | Problem] = []
-    for item in items:
-        try:
-            arrived.append(arrive(store, principal, convert(item, AnyEvent), now_us))
-        except Problem as problem:
-            arrived.append(problem)
-    good = [event for event in arrived if isinstance(event, Arrived)]
+    good: list[Arrived] = []
+    for event in events:
+        if not isinstance(event, Problem):
+            try:
+                event = arrive(store, principal, event, now_us)
+                good.append(event)
+            except Problem as problem:
+                event = problem
+        arrived.append(event)
     try:
-        made = iter(await service.writer.record(store, good) if good else [])
+        made = await service.writer.record(store, good) if good else []
     except (Overloaded, WriterStopped) as error:
         raise Problem(503, "overloaded", str(error), headers={"Retry-After": "1"}) from error
-    outcomes = [event if isinstance(event, Problem) else next(made) for event in arrived]
+    outcomes = made if len(good) == len(arrived) else _in_order(arrived, made)
     if not is_list and isinstance(outcomes[0], Problem):
         raise outcomes[0]
-    return answer(_view(outcomes))
+    return _encode(_view(outcomes))
+
+
+def _events(raw: bytes) -> tuple[Sequence[AnyEvent | Problem], bool]:
+    """The events of a body, and whether it is a list of them.
+
+    Read straight into structs when all is well; else value by value, to find each fault. A name given twice
+    is left to the slow way, where the last one counts.
+    """
+    is_list = raw[:16].lstrip().startswith(b'{"events"')
+    try:
+        raw.decode()
+        events = _read_list(raw).events if is_list else [_read_one(raw)]
+        if raw.count(b'"type"') == len(events):
+            return events, is_list
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    body = decode(raw, dict[str, Any])
+    if "type" in body or "events" not in body:
+        return [convert(body, AnyEvent)], False
+    return [_event(item) for item in _items(body)], True
+
+
+def _event(item: Any) -> AnyEvent | Problem:
+    try:
+        return convert(item, AnyEvent)
+    except Problem as problem:
+        return problem
 
 
 def _items(body: dict[str, Any]) -> list[Any]:
@@ -91,7 +122,13 @@ def _items(body: dict[str, Any]) -> list[Any]:
     return items
 
 
-def _view(outcomes: list[Outcome]) -> EventsAnswer:
+def _in_order(arrived: Sequence[Arrived | Problem], made: Sequence[Outcome]) -> list[Outcome]:
+    """Outcomes in the order of the body, what was refused at once among them."""
+    recorded = iter(made)
+    return [event if isinstance(event, Problem) else next(recorded) for event in arrived]
+
+
+def _view(outcomes: Sequence[Outcome]) -> EventsAnswer:
     rejected = [
         Rejected(index, outcome.document())
         for index, outcome in enumerate(outcomes)
@@ -100,4 +137,4 @@ def _view(outcomes: list[Outcome]) -> EventsAnswer:
     return EventsAnswer(outcomes.count(ACCEPTED), outcomes.count(DUPLICATE), rejected)
 
 
-router = [record]
+hot = [HotCall("/v1/events", RECORD, record)]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from litestar.routes import HTTPRoute
+from litestar.routes import ASGIRoute, HTTPRoute
 
 from service.api.routing import Endpoint
-from service.app import ROUTES, create_app
+from service.app import CALLS, create_app
 from service.keys import Scope
 from service.rate_limit import RateLimiter
 from service.settings import Settings
@@ -20,10 +20,7 @@ PUBLISHABLE = {("POST", "/v1/assign"), ("POST", "/v1/events")}
 
 
 def declared() -> Iterator[tuple[str, str, Endpoint]]:
-    for handler in ROUTES:
-        for path in handler.paths:
-            for method in handler.http_methods:
-                yield str(method), path, handler.opt["endpoint"]
+    yield from CALLS
 
 
 SCOPED = [(m, p, e) for m, p, e in declared() if e.scope is not None]
@@ -53,6 +50,10 @@ def test_every_route_declares_its_scope_or_is_known_to_be_public(tmp_path: Any) 
             endpoint = handler.opt["endpoint"]
             assert isinstance(endpoint, Endpoint)
             assert (endpoint.scope is None) == (route.path in PUBLIC), route.path
+    hot = [route for route in app.routes if isinstance(route, ASGIRoute)]
+    assert {route.path for route in hot} == {path for _, path in PUBLISHABLE}
+    for route in hot:
+        assert route.route_handler.opt["endpoint"].scope is not None
 
 
 def test_only_the_storefronts_calls_take_a_publishable_key() -> None:

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from service.api.assign import AssignRequest, ContextItem
+from service.api.asking import AssignRequest, ContextItem
 from service.event_types import AnyEvent, CartItem
 from service.problems import Problem, as_json, bad_field, bad_request
 from service.wire import Wire, convert, decode, open_map_faults

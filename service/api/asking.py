@@ -1,0 +1,174 @@
+"""What a storefront asks: the request of `POST /v1/assign`, checked, as a question to decide."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from experiments.eligibility import RequestContext, conditions_hold
+from experiments.errors import FieldError
+from experiments.json_schema import child
+from experiments.model import UnitKind
+from service.assigning import Ask, Mode
+from service.catalogue import LiveExperiment, StoreState
+from service.clock import is_in_calendar, to_micros
+from service.event_types import CartItem, Id, Ids, Instant, Maybe, Money, Text, given
+from service.keys import KeyKind, Principal, Scope
+from service.problems import bad_field, bad_request, field_problem, not_found
+from service.wire import Key, Wire, convert, open_map_faults
+
+CART_MAX = 200
+CLOCK_SKEW_US = 5 * 60 * 1_000_000
+
+Context = Annotated[
+    dict[str, Any],
+    Meta(description="cart, item, segment, device, channel, country, and scalars of your own (64 keys)"),
+]
+
+
+class AssignRequest(Wire, frozen=True):
+    """Who asks for an offer, where, in which context."""
+
+    touchpoint: Key | Maybe = UNSET
+    unit_id: Id | Maybe = UNSET
+    ids: Ids | Maybe = UNSET
+    experiment: Key | Maybe = UNSET
+    context: Context | Maybe = UNSET
+    occurred_at: Instant | Maybe = UNSET
+    mode: Mode | Maybe = UNSET
+    variant: Key | Maybe = UNSET
+    propensity: Annotated[float, Meta(gt=0, le=1)] | Maybe = UNSET
+
+
+class ContextItem(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The item looked at."""
+
+    sku: Id | Maybe = UNSET
+    price: Money | Maybe = UNSET
+    quantity: Annotated[int, Meta(ge=1, le=1_000_000)] | Maybe = UNSET
+    cost: Money | Maybe = UNSET
+    category: Text | Maybe = UNSET
+
+
+def ask_of(store: StoreState, principal: Principal, wanted: AssignRequest, now_us: int) -> Ask:
+    """The question a request puts. Raises Problem for what the caller got wrong."""
+    key, touchpoint = given(wanted.experiment), given(wanted.touchpoint)
+    if key is not None and key not in store.experiments:
+        raise not_found("experiment", key)
+    if key is None and touchpoint is None:
+        raise bad_field("/touchpoint", "required", "name the touchpoint, or an experiment")
+    experiments = [store.experiments[key]] if key is not None else store.running_at(str(touchpoint))
+    mode = given(wanted.mode) or Mode.LIVE
+    _check_import(principal, wanted, mode, experiments)
+    context, stored = _context(principal, given(wanted.context) or {})
+    return Ask(
+        experiments=tuple(experiments),
+        ids=_ids(wanted),
+        context=context,
+        segment=_segment(store, principal, wanted, context),
+        stored_context=stored,
+        at_us=_at_us(now_us, given(wanted.occurred_at)),
+        mode=mode,
+        variant=given(wanted.variant),
+        propensity=given(wanted.propensity),
+    )
+
+
+def _check_import(
+    principal: Principal, wanted: AssignRequest, mode: Mode, experiments: list[LiveExperiment]
+) -> None:
+    used = [
+        name
+        for name, is_used in (
+            ("occurred_at", wanted.occurred_at is not UNSET),
+            ("mode", mode is not Mode.LIVE),
+        )
+        if is_used
+    ]
+    if used and Scope.IMPORT not in principal.scopes:
+        raise field_problem(
+            403, "import_scope_required", f"/{used[0]}", "replaying history needs a key with scope import"
+        )
+    forced = {"variant": given(wanted.variant), "propensity": given(wanted.propensity)}
+    if mode is Mode.FORCED:
+        missing = [name for name, value in forced.items() if value is None]
+        if missing:
+            raise bad_field(f"/{missing[0]}", "required", "mode forced carries variant and propensity")
+        if len(experiments) != 1:
+            raise bad_field("/experiment", "required", "mode forced names its experiment")
+        known = [variant.key for variant in experiments[0].experiment.variants]
+        if forced["variant"] not in known:
+            raise bad_field("/variant", "unknown_variant", f"use one of {', '.join(known)}")
+    elif any(value is not None for value in forced.values()):
+        name = next(name for name, value in forced.items() if value is not None)
+        raise bad_field(f"/{name}", "not_forced", "send this with mode forced only")
+
+
+def _ids(wanted: AssignRequest) -> dict[UnitKind, str]:
+    unit_id: str | None = given(wanted.unit_id)
+    ids: Ids | None = given(wanted.ids)
+    if unit_id is not None and ids is not None:
+        raise bad_field("/ids", "unit_twice", "send unit_id or ids, not both")
+    if unit_id is not None:
+        return {kind: unit_id for kind in UnitKind}
+    found: dict[UnitKind, str] = {UnitKind.REQUEST: f"request:{secrets.token_hex(16)}"}
+    for kind in (UnitKind.VISITOR, UnitKind.CUSTOMER, UnitKind.SESSION):
+        raw_id = None if ids is None else given(getattr(ids, kind.value))
+        if raw_id is not None:
+            found[kind] = raw_id
+    return found
+
+
+def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestContext, dict[str, Any]]:
+    """The context that eligibility reads, and what of it is kept."""
+    fields = {name: value for name, value in context.items() if name not in ("cart", "item")}
+    faults = open_map_faults(fields, "/context")
+    if faults:
+        raise bad_request(faults)
+    cart = convert(context.get("cart", []), list[CartItem], prefix="/context/cart")
+    if len(cart) > CART_MAX:
+        raise bad_field("/context/cart", "too_many", f"keep at most {CART_MAX} items, found {len(cart)}")
+    item = convert(context.get("item", {}), ContextItem, prefix="/context/item")
+    if "segment" in fields and not isinstance(fields["segment"], str | None):
+        fault = FieldError(child("/context", "segment"), "wrong_type", "a segment's key is text")
+        raise bad_request([fault])
+    if principal.kind is KeyKind.PUBLISHABLE:
+        fields = {name: value for name, value in fields.items() if name not in ("cost", "segment")}
+    priced = [(given(line.price), given(line.quantity) or 1) for line in cart]
+    value = sum(price * count for price, count in priced if price is not None)
+    return RequestContext(
+        cart_skus=frozenset(line.sku for line in cart),
+        cart_value_minor=value if all(price is not None for price, _ in priced) else None,
+        cart_items=sum(count for _, count in priced),
+        item_sku=given(item.sku),
+        item_price_minor=given(item.price),
+        item_category=given(item.category),
+        fields=fields,
+    ), fields
+
+
+def _segment(store: StoreState, principal: Principal, wanted: AssignRequest, context: RequestContext) -> str:
+    """The caller's segment (secret keys only), else the first of the store's that matches."""
+    stated = context.fields.get("segment")
+    if isinstance(stated, str) and principal.kind is KeyKind.SECRET:
+        return stated
+    for segment in store.settings.segments:
+        if conditions_hold(segment.conditions, context, ""):
+            return segment.key
+    return ""
+
+
+def _at_us(now_us: int, occurred_at: Any) -> int:
+    if occurred_at is None:
+        return now_us
+    at_us = to_micros(occurred_at)
+    if at_us > now_us + CLOCK_SKEW_US:
+        raise bad_field(
+            "/occurred_at", "clock_ahead", "more than 5 minutes ahead of the server: set the clock"
+        )
+    if not is_in_calendar(at_us):
+        raise bad_field("/occurred_at", "out_of_range", "write a time of 1970 or later")
+    return min(at_us, now_us)
