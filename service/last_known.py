@@ -26,7 +26,7 @@ class LastKnown:
         self._path = path
         self._policies: PolicySet | None = None
         self._is_on_disk = False
-        self._trouble = ""
+        self.trouble = ""  # why it cannot be kept at this moment
 
     def principal(self, digest: bytes) -> Principal | None:
         """Who that key was, for when the ledger cannot be asked."""
@@ -58,15 +58,15 @@ class LastKnown:
 
     def _tell(self, trouble: str) -> None:
         """One line when it begins to fail, one when it works again; not one a second."""
-        if trouble and not self._trouble:
+        if trouble and not self.trouble:
             log.warning(
                 "the last policy set cannot be kept in %s, and is tried again every second: %s",
                 self._path,
                 trouble,
             )
-        elif self._trouble and not trouble:
+        elif self.trouble and not trouble:
             log.warning("the last policy set is kept in %s again", self._path)
-        self._trouble = trouble
+        self.trouble = trouble
 
 
 def _revisions(policies: PolicySet) -> dict[int, int]:
