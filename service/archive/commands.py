@@ -13,7 +13,9 @@ import click
 from experiments.times import parse_duration
 from service.archive import export as exporting
 from service.archive.answers import FORMATS, write_answer
+from service.archive.duck import ArchiveUnusable
 from service.archive.query import asked
+from service.archive.retention import require_old_enough
 from service.archive.retention import retain as retain_events
 from service.commands import database_option
 from service.console import on_stderr, opened, usage
@@ -84,6 +86,10 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def retain(database_url: str, out: Path, older_than: timedelta, as_json: bool) -> None:
     """Move old raw events out of the ledger into sealed Parquet files, which stay part of every sum."""
+    try:
+        require_old_enough(older_than)
+    except ArchiveUnusable as error:
+        usage(str(error))
     with opened(database_url) as database, on_stderr().status("reading the ledger") as status:
         database.require_current()
         database.lock_for_serving()
