@@ -1,0 +1,1 @@
+"""What `rialto doctor` looks at, one place a file."""
