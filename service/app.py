@@ -38,6 +38,7 @@ from service.hot.databases import ledger_of
 from service.hot.sticky import Sticky
 from service.hot.writer import Writer
 from service.jobs import loop
+from service.jobs.folding import Folding
 from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
@@ -96,6 +97,7 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await service.writer.stop()
+            await service.folding.close()
             service.database.close()
 
     app = Litestar(
@@ -129,6 +131,7 @@ def build_service(settings: Settings, database: Database, metrics: Metrics | Non
         last_known=LastKnown(database, path_for(settings)),
         limiter=RateLimiter(settings.publishable_rate_per_s, settings.publishable_burst),
         leader=Leader(database),
+        folding=Folding(database, in_process=settings.fold_in_process),
         metrics=metrics,
         on_units=[writer.forget],
     )

@@ -96,6 +96,12 @@ class StoreState:
         """The experiment of that number, when it is this store's."""
         return next((e for e in self.experiments.values() if e.experiment_no == experiment_no), None)
 
+    def numbered(self, experiment_no: int) -> LiveExperiment:
+        """The experiment of that number, which a row of this store names."""
+        found = self.by_no(experiment_no)
+        assert found is not None, f"experiment {experiment_no} is not of store {self.store_no}"
+        return found
+
     def running_at(self, touchpoint: str) -> list[LiveExperiment]:
         """Running or paused experiments of a touchpoint, highest priority first, then by key."""
         open_states = (Lifecycle.RUNNING, Lifecycle.PAUSED)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from service.catalogue import Catalogue, StoreState
 from service.clock import Clock
 from service.hot.writer import Writer
+from service.jobs.folding import Folding
 from service.jobs.leader import Leader
 from service.keys import KeyRing
 from service.last_known import LastKnown
@@ -41,6 +42,7 @@ class Service:
     limiter: RateLimiter
     metrics: Metrics
     leader: Leader
+    folding: Folding
     stepped_at_us: dict[int, int] = field(default_factory=dict)  # last allocation step by experiment_no
     on_units: list[Callable[[Sequence[int] | None], None]] = field(default_factory=list)
     """Told of units that another replica linked or erased; of None when such news may have been missed."""

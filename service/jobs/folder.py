@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -15,7 +16,6 @@ from service.catalogue import LiveExperiment, StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
 from service.ledger import marks, schema
-from service.ledger.balances import fold_orders
 from service.ledger.facts import (
     CARTS,
     UnitRows,
@@ -25,30 +25,19 @@ from service.ledger.facts import (
     clusters_of,
     read_units,
 )
-from service.ledger.folds import fold_units, units_of_orders
-
-SLICE = 200
+from service.ledger.fold_slices import FoldedElsewhere, write
 
 
 async def fold_pending(service: Service, store_no: int) -> None:
     """Fold everything recorded before this call. Callers may run at once."""
-    while await service.writer.submit(lambda c: _fold_some(c, service, store_no), background=True):
-        pass
-
-
-def _fold_some(connection: Connection, service: Service, store_no: int) -> bool:
-    """Fold a slice; whether another may be waiting (under traffic some unit always is: that one is not)."""
-    found = marks.oldest(connection, store_no, SLICE)
-    if not found.numbers:
-        return False
-    # Loaded here, not from the catalogue: the rules must be those committed before this slice.
-    store = load_store(connection, store_no)
-    unit_nos = {*found.unit_nos, *units_of_orders(connection, store_no, found.order_ids)}
-    if unit_nos:
-        fold_units(connection, store, sorted(unit_nos))
-    fold_orders(connection, store, found.order_ids)
-    marks.take_away(connection, found)
-    return len(found.numbers) == SLICE
+    async with service.folding.turn(store_no):
+        while (part := await service.folding.prepare(service, store_no)) is not None:
+            try:
+                await service.writer.submit(partial(write, part=part), background=True)
+            except FoldedElsewhere:
+                continue  # by another replica: look again
+            if not part.is_full:  # under traffic some mark always waits: that one was made after the call
+                return
 
 
 @dataclass(frozen=True, slots=True)

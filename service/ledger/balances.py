@@ -11,15 +11,7 @@ from sqlalchemy import Connection
 from experiments.facts import OrderFact
 from experiments.orders import convert, fold_order
 from service.catalogue import StoreState
-from service.ledger import schema
 from service.ledger.facts import order_fact, read_order_rows, refund_fact
-from service.ledger.statements import upsert
-
-
-def fold_orders(connection: Connection, store: StoreState, order_ids: Sequence[str]) -> None:
-    """Restate these orders."""
-    if order_ids:
-        upsert(connection, schema.order_balance, balance_rows(connection, store, order_ids))
 
 
 def balance_rows(

@@ -25,8 +25,8 @@ from service.ledger.postgres_database import PostgresBackend
 from service.ledger.sqlite_database import SqliteBackend
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-READS_END_S_MAX = 10.0
-"""How long closing waits for reads that still run in their threads."""
+USES_END_S_MAX = 10.0
+"""How long closing waits for reads and writes that still run in their threads."""
 
 _POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
 
@@ -37,8 +37,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._backend = _backend(url)
-        self._reads = 0
-        self._read_ended = threading.Condition()
+        self._uses = 0
+        self._use_ended = threading.Condition()
+        self._is_closed = False
 
     @property
     def kind(self) -> DatabaseKind:
@@ -65,15 +66,14 @@ class Database:
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
         """A connection on a snapshot of what is committed."""
-        with self._read_ended:
-            self._reads += 1
-        try:
-            with self._backend.reading.connect() as connection, connection.begin():
-                yield connection
-        finally:
-            with self._read_ended:
-                self._reads -= 1
-                self._read_ended.notify_all()
+        with self._in_use(), self._backend.reading.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection, None, None]:
+        """One short transaction, which waits for all others that write."""
+        with self._in_use(), self._backend.writing.connect() as connection, connection.begin():
+            yield connection
 
     def writing(self) -> Connection:
         """A connection whose transactions wait for all others that write; the caller begins and commits.
@@ -82,15 +82,9 @@ class Database:
         """
         return self._backend.writing.connect()
 
-    @contextmanager
-    def write(self) -> Generator[Connection, None, None]:
-        """One short transaction, for commands that run without the service."""
-        with self._backend.writing.connect() as connection, connection.begin():
-            yield connection
-
     def exists(self) -> bool:
         """Whether there is a ledger. Raises when that cannot be found out."""
-        with self._readable():
+        with self._readable(), self._in_use():
             return self._backend.exists()
 
     def require_current(self) -> None:
@@ -127,11 +121,27 @@ class Database:
     def close(self) -> None:
         """Close every connection and give locks up.
 
-        A cancelled task leaves its read running in a thread; its connection would outlive the pool.
+        A cancelled task leaves its read running in a thread, or about to begin: its connection would
+        outlive the pool.
         """
-        with self._read_ended:
-            self._read_ended.wait_for(lambda: self._reads == 0, timeout=READS_END_S_MAX)
+        with self._use_ended:
+            self._use_ended.wait_for(lambda: self._uses == 0, timeout=USES_END_S_MAX)
+            self._is_closed = True
         self._backend.close()
+
+    @contextmanager
+    def _in_use(self) -> Generator[None, None, None]:
+        with self._use_ended:
+            self._uses += 1
+        try:
+            yield
+        finally:
+            with self._use_ended:
+                self._uses -= 1
+                self._use_ended.notify_all()
+                is_last = self._is_closed and self._uses == 0
+            if is_last:  # it came too late to be waited for
+                self._backend.close()
 
     @contextmanager
     def _readable(self) -> Generator[None, None, None]:

@@ -51,10 +51,12 @@ def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
     return Marks([row.mark_no for row in rows], list(units), list(orders))
 
 
-def take_away(connection: Connection, marks: Marks) -> None:
-    """Delete marks whose units and orders are folded in this transaction."""
-    for part in chunks(marks.numbers):
-        connection.execute(delete(schema.mark).where(schema.mark.c.mark_no.in_(part)))
+def take_away(connection: Connection, numbers: Iterable[int]) -> int:
+    """Delete marks whose units and orders are folded in this transaction; how many were there."""
+    taken = 0
+    for part in chunks(numbers):
+        taken += connection.execute(delete(schema.mark).where(schema.mark.c.mark_no.in_(part))).rowcount
+    return taken
 
 
 def pending(connection: Connection, store_no: int) -> tuple[set[int], set[str]]:

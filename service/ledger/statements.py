@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, UpdateBase
 from sqlalchemy.dialects import postgresql, sqlite
 
 Value = TypeVar("Value")
@@ -22,10 +22,24 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     """Insert rows, or replace those with the same primary key."""
     if not rows:
         return
-    keys = [column.name for column in table.primary_key]
-    statement = _insert(connection, table)
-    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+    connection.execute(_replacing(connection, table), list(rows))
+
+
+def upsert_encoded(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same for rows whose JSON is text already."""
+    execute_encoded(connection, _replacing(connection, table), rows)
+
+
+def execute_encoded(connection: Connection, statement: UpdateBase, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run a statement for rows whose values are as the driver takes them, JSON as text."""
+    if not rows:
+        return
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    if compiled.positiontup is not None:
+        values: Any = [tuple(row[name] for name in compiled.positiontup) for row in rows]
+    else:
+        values = list(rows)
+    connection.exec_driver_sql(str(compiled), values)
 
 
 def chunks(values: Iterable[Value], size: int = CHUNK) -> Iterator[list[Value]]:
@@ -33,6 +47,13 @@ def chunks(values: Iterable[Value], size: int = CHUNK) -> Iterator[list[Value]]:
     everything = list(values)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]
+
+
+def _replacing(connection: Connection, table: Table) -> UpdateBase:
+    keys = [column.name for column in table.primary_key]
+    statement = _insert(connection, table)
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

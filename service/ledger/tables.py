@@ -297,9 +297,9 @@ class UnitTotalRow(SQLModel, table=True):
     """What one enrolment contributes, so that it can be taken out of its cell again."""
 
     __tablename__ = "unit_total"
-    __table_args__ = (Index("unit_total_unit", "unit_no"), {"sqlite_with_rowid": False})
-    experiment_no: int = Field(primary_key=True)
+    __table_args__ = ({"sqlite_with_rowid": False},)
     unit_no: int = _big(primary_key=True)
+    experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     cell_no: int
     caps_version: int = 0

@@ -17,6 +17,7 @@ BY_UNIT = "unit_no, experiment_no, period"
 def upgrade() -> None:
     _assignments()
     _contexts()
+    _totals()
     _shown()
     _unit_keys()
     _marks()
@@ -56,6 +57,22 @@ def _contexts() -> None:
         sqlite_with_rowid=False,
     )
     _copy("decision_context", "context_by_unit", f"{BY_UNIT}, rejected, context")
+
+
+def _totals() -> None:
+    op.create_table(
+        "total_by_unit",
+        sa.Column("unit_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("experiment_no", sa.Integer(), nullable=False),
+        sa.Column("period", sa.Integer(), nullable=False),
+        sa.Column("cell_no", sa.Integer(), nullable=False),
+        sa.Column("caps_version", sa.Integer(), nullable=False),
+        sa.Column("vector", sa.JSON(), nullable=False),
+        sa.Column("bins", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("unit_no", "experiment_no", "period", name="total_by_unit_pkey"),
+        sqlite_with_rowid=False,
+    )
+    _copy("unit_total", "total_by_unit", f"{BY_UNIT}, cell_no, caps_version, vector, bins")
 
 
 def _copy(old: str, new: str, columns: str) -> None:

@@ -1,0 +1,53 @@
+"""The folding process: reads requests from its input, writes slices to its output, ends with its input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import msgspec
+
+from service.jobs.folding import FoldAnswer, FoldRequest
+from service.ledger.database import Database
+from service.ledger.fold_slices import prepare
+
+
+def main() -> None:
+    """Answer until the input ends; its first line is the ledger's URL."""
+    # The service ends us by closing our input, after its last answers; a Ctrl-C reaches us as well.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(5)  # requests come first
+    url = sys.stdin.buffer.readline()
+    if not url:
+        return
+    database = Database(msgspec.json.decode(url, type=str))
+    try:
+        for line in sys.stdin.buffer:
+            request = msgspec.json.decode(line, type=FoldRequest)
+            content = msgspec.msgpack.encode(_answer(database, request))
+            sys.stdout.buffer.write(len(content).to_bytes(8, "big") + content)
+            sys.stdout.buffer.flush()
+    finally:
+        database.close()
+
+
+def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
+    try:
+        with database.read() as connection:
+            return FoldAnswer(part=prepare(connection, request.store_no, request.limit))
+    except Exception as error:
+        # The kind alone: a message may quote what a shopper's event holds.
+        return FoldAnswer(trouble=f"{type(error).__name__} at {_where(error)}")
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+
+
+if __name__ == "__main__":
+    main()

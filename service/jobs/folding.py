@@ -1,0 +1,109 @@
+"""Where slices are computed: in a process of its own beside the service, or in a thread.
+
+Folding is all Python. In a thread it would have the interpreter to itself for milliseconds at a time, again
+and again, and every request would wait for that. So `rialto serve` has a process for it, which reads
+snapshots and hands the finished slice over; the service writes it between two batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections import defaultdict
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from service.ledger.database import Database
+from service.ledger.fold_slices import Slice, prepare
+
+if TYPE_CHECKING:
+    from service.context import Service
+
+SLICE = 1000
+"""Marks in a slice: enough that a cell is written once for many units, few enough to be written in 10 ms."""
+LINE_MAX = 1 << 26
+log = logging.getLogger(__name__)
+
+
+class FoldRequest(msgspec.Struct):
+    """What the folding process is asked: the next slice of a store."""
+
+    store_no: int
+    limit: int
+
+
+class FoldAnswer(msgspec.Struct):
+    """The slice, or None when nothing waits; or what went wrong."""
+
+    part: Slice | None = None
+    trouble: str | None = None
+
+
+class Folding:
+    """Computes slices."""
+
+    def __init__(self, database: Database, *, in_process: bool) -> None:
+        self._database = database
+        self._in_process = in_process
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._asking = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    def turn(self, store_no: int) -> AbstractAsyncContextManager[object]:
+        """Held while a store is folded: two who do so at once would compute the same."""
+        return self._turns[store_no]
+
+    async def prepare(self, service: Service, store_no: int) -> Slice | None:
+        """The next slice of a store, computed on a snapshot."""
+        if not self._in_process:
+            return await service.read(lambda connection: prepare(connection, store_no, SLICE))
+        async with self._asking:
+            answer = await self._ask(FoldRequest(store_no, SLICE))
+        if answer.trouble is not None:
+            raise RuntimeError(f"folding failed: {answer.trouble}")
+        return answer.part
+
+    async def _ask(self, request: FoldRequest) -> FoldAnswer:
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(request) + b"\n")
+            await process.stdin.drain()
+            length = int.from_bytes(await process.stdout.readexactly(8), "big")
+            return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=FoldAnswer)
+        except BaseException:
+            # Cut short, it may have half an answer in the pipe: the next request gets a new process.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            self._process = None
+            raise
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.jobs.fold_process"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE_MAX,
+        )
+        assert process.stdin is not None
+        # Not among the arguments, which anybody on the machine may read: it may hold a password.
+        process.stdin.write(msgspec.json.encode(self._database.url) + b"\n")
+        return process
+
+    async def close(self) -> None:
+        """End the process: it does so when nobody is there to ask it."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 5)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
