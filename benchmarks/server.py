@@ -2,19 +2,21 @@
 
 `/nothing` goes to a Litestar application of its own, without guard, counters or ledger: it costs what the
 framework and the HTTP server cost, so a ratio to it says what Rialto's own work costs, on any machine.
+`/naive` is there too, for contrast, and `/drain`, which is never answered.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Any
 
 import msgspec
-import uvicorn
 from litestar import Litestar, post
+from sqlalchemy import Engine
 
-from service.app import create_app
-from service.ledger.database import Database
+from benchmarks.naive import assign_naively, naive_engine
+from service.serving import application_of, serve_on
 from service.settings import Settings
 
 
@@ -39,21 +41,39 @@ async def nothing(data: Question) -> Reply:
     return Reply(data.unit_id, "none", 1.0)
 
 
-def main(database_url: str, port: int) -> None:
-    """Serve both on one port until a signal."""
-    database = Database(database_url)
-    database.require_current()
-    database.lock_for_serving()
-    service = create_app(Settings(database_url=database_url), database)
-    empty = Litestar(route_handlers=[nothing], openapi_config=None, logging_config=None)
+def main(database_url: str, port: int, naive_path: str) -> None:
+    """Serve all on one port until a signal, as `rialto serve` serves."""
+    # Limits are on, with bounds no benchmark reaches: each request still pays for being counted.
+    settings = Settings(
+        database_url=database_url,
+        fold_in_process=True,
+        publishable_rate_per_s=1_000_000,
+        publishable_burst=1_000_000,
+    )
+    empty = Litestar(
+        route_handlers=[nothing, _naive(naive_engine(naive_path))], openapi_config=None, logging_config=None
+    )
+    with application_of(settings) as service, socket.create_server(("127.0.0.1", port)) as listener:
 
-    async def both(scope: Any, receive: Any, send: Any) -> None:
-        is_nothing = scope["type"] == "http" and scope["path"] == "/nothing"
-        await (empty if is_nothing else service)(scope, receive, send)
+        async def all_of_them(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http" and scope["path"] in ("/nothing", "/naive"):
+                await empty(scope, receive, send)
+            elif scope["type"] == "http" and scope["path"] == "/drain":
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            else:
+                await service(scope, receive, send)
 
-    # The same settings of uvicorn as `rialto serve`.
-    uvicorn.run(both, port=port, log_config=None, access_log=False, lifespan="on", server_header=False)
+        serve_on(settings, all_of_them, listener)
+
+
+def _naive(engine: Engine) -> Any:
+    @post("/naive", status_code=200, sync_to_thread=True)
+    def naive(data: Question) -> Reply:
+        return Reply(data.unit_id, str(assign_naively(engine, data.unit_id)), 0.1)
+
+    return naive
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

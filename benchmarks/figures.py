@@ -1,0 +1,147 @@
+"""The goals, and what was measured of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.results import Results
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure: what it has to reach, and where it stands in the results."""
+
+    label: str
+    part: str
+    values: Callable[[Data], list[float]]
+    at_least: float | None = None
+    at_most: float | None = None
+    cpu: Callable[[Data], list[float]] | None = None
+    profile: str | None = None  # the profile that says where its time goes
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A goal and what was measured; without values, why there are none."""
+
+    goal: Goal
+    values: tuple[float, ...] = ()
+    cpu_ratio: float | None = None
+    missing: str = ""
+
+    @property
+    def value(self) -> float:
+        """The median of the rounds."""
+        return median(self.values)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the median is what was set."""
+        if not self.values:
+            return False
+        least, most = self.goal.at_least, self.goal.at_most
+        return (least is None or self.value >= least) and (most is None or self.value <= most)
+
+
+def figures(results: Results) -> list[Figure]:
+    """Every goal in order."""
+    return [_figure(goal, results.get(goal.part)) for goal in GOALS]
+
+
+def _figure(goal: Goal, part: dict[str, Any] | None) -> Figure:
+    if part is None:
+        return Figure(goal, missing="not measured yet")
+    if "failed" in part:
+        return Figure(goal, missing=part["failed"])
+    try:
+        values = tuple(goal.values(part["data"]))
+    except KeyError as error:
+        return Figure(goal, missing=part["data"].get("missing", {}).get(error.args[0], "not measured"))
+    if not values:
+        return Figure(goal, missing="nothing to measure")
+    return Figure(goal, values, median(goal.cpu(part["data"])) if goal.cpu else None)
+
+
+def _path(label: str, part: str, name: str, at_least: float) -> Goal:
+    database = "postgres" if part == "postgres" else "sqlite"
+    return Goal(
+        label,
+        part,
+        lambda data: data["paths"][name]["ratios"],
+        at_least=at_least,
+        cpu=lambda data: data["paths"][name]["cpu_ratios"],
+        profile=f"{database} {name}",
+    )
+
+
+def _growth(kind: str, at_least: float) -> Goal:
+    return Goal(
+        f"assign at 5 million rows over assign at 10,000, {kind} ids",
+        "growth",
+        lambda data: data[kind]["ratios"],
+        at_least=at_least,
+        cpu=lambda data: data[kind]["cpu_ratios"],
+        profile="sqlite new",
+    )
+
+
+def _peer(label: str, name: str, at_least: float) -> Goal:
+    return Goal(
+        label,
+        "peers",
+        lambda data: data["peers"][name]["ours_over_theirs"],
+        at_least=at_least,
+        cpu=lambda data: data["peers"][name]["cpu_theirs_over_ours"],
+        profile="sqlite new",
+    )
+
+
+GOALS = [
+    _path("assign, new unit, SQLite", "assign", "new", 1.0),
+    _path("assign, known unit, SQLite", "assign", "known", 1.2),
+    _path("assign, new unit, PostgreSQL", "postgres", "new", 0.7),
+    _path("events, 1 per body, SQLite", "events", "events_1", 0.8),
+    _path("events, 1,000 per body, SQLite", "events", "events_1000", 10),
+    _path("events, 1 per body, PostgreSQL", "postgres", "events_1", 0.7),
+    _path("events, 1,000 per body, PostgreSQL", "postgres", "events_1000", 5),
+    _growth("ordered", 0.95),
+    _growth("random", 0.7),
+    Goal(
+        "bytes per assignment at 5 million rows, random ids",
+        "growth",
+        lambda data: [data["random"]["bytes_per_row"]["assignment"]],
+        at_most=60,
+    ),
+    Goal(
+        "p99 of assign at half of saturation less one fdatasync, over the no-op's",
+        "latency",
+        lambda data: data["ratios"],
+        at_most=2,
+        profile="sqlite new",
+    ),
+    Goal(
+        "folding over taking events in bodies of 100, same core",
+        "folding",
+        lambda data: (
+            [found["cpu_ratio"] for found in data["rounds"] if "cpu_ratio" in found]
+            or [1.0 for found in data["rounds"] if found["share_waiting"] == 0]
+        ),
+        at_least=1,
+        profile="sqlite events_1000",
+    ),
+    _peer("assign, new unit, over unleash-server", "unleash", 4),
+    _peer("assign, new unit, over a Python OFREP server", "ofrep", 2),
+    Goal(
+        "resident memory after 1 million assignments",
+        "memory",
+        lambda data: [max(resident for _, resident in data["resident_mb"])],
+        at_most=300,
+        unit=" MB",
+    ),
+]

@@ -1,0 +1,1 @@
+"""Other people's servers, run beside ours on the same machine: installed here, never by the product."""

@@ -1,0 +1,60 @@
+"""Install the peers and the profiler into a folder of their own, once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.wrk import BenchmarkFailed
+
+UNLEASH = "7.5.1"
+FAST_FEATURE = "0.0.2"
+GROWTHBOOK = "4.0.0"
+PY_SPY = "0.4.3"
+INSTALL_S_MAX = 600
+
+
+def python_with_peers(work: Path) -> Path:
+    """A Python that has the peers in Python, beside the same Litestar and uvicorn as ours."""
+    wanted = [
+        f"fast-feature=={FAST_FEATURE}",
+        f"growthbook=={GROWTHBOOK}",
+        f"py-spy=={PY_SPY}",
+        *(f"{name}=={version(name)}" for name in ("litestar", "msgspec", "uvicorn", "uvloop", "httptools")),
+    ]
+    folder = work / "python-peers"
+    python = folder / "bin" / "python"
+    _once(
+        folder,
+        " ".join([*wanted, sys.version.split()[0]]),
+        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
+    )
+    return python
+
+
+def unleash_folder(work: Path) -> Path:
+    """The folder of unleash-server."""
+    folder = work / "unleash"
+    if shutil.which("npm") is None:
+        raise BenchmarkFailed("npm is not installed, so unleash-server was not: install Node.js 20 or later")
+    install = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
+    _once(folder, UNLEASH, [[*install, f"unleash-server@{UNLEASH}"]])
+    return folder / "node_modules" / "unleash-server"
+
+
+def _once(folder: Path, wanted: str, commands: list[list[str]]) -> None:
+    """Run the commands unless they have been run for the same versions."""
+    stamp = folder / "installed.txt"
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S_MAX)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip()[-300:]
+            raise BenchmarkFailed(f"{Path(command[0]).name} could not install {wanted}: {said}")
+    stamp.write_text(wanted, "utf-8")

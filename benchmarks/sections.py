@@ -1,0 +1,169 @@
+"""What the page says of each part."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from benchmarks.parts.peers import LACKS
+
+PATHS = {
+    "new": "assign, a new unit each",
+    "known": "assign, a unit that has its assignment",
+    "naive": "a SQLModel session and a commit per request, in a thread pool (not Rialto: for contrast)",
+    "events_1": "events, 1 per body",
+    "events_100": "events, 100 per body, 16 connections",
+    "events_1000": "events, 1,000 per body, 8 connections",
+    "orders_1": "orders alone, 1 per body",
+    "orders_1000": "orders alone, 1,000 per body, 8 connections",
+}
+
+
+def paths(data: dict[str, Any]) -> list[str]:
+    """The paths of a part, one a row."""
+    with_database = any(row["database_cpu_us"] for row in data["paths"].values())
+    head = "| path | per second | least to most | nothing beside it | ratio | CPU ratio | CPU µs | "
+    rows = [f"{head}p50 / p99 ms | answers |", "|---|---|---|---|---|---|---|---|---|"]
+    for name, row in data["paths"].items():
+        rates = row["rates"]
+        cpu = f"{row['cpu_us']:.0f}" + (f" + {row['database_cpu_us']:.0f}" if with_database else "")
+        answers = ", ".join(f"{count:,} {reason}" for reason, count in row["answers"].items()) or "all taken"
+        rows.append(
+            f"| {PATHS[name]} | {median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
+            f"| {median(row['nothing_rates']):,.0f} | {median(row['ratios']):.2f} "
+            f"| {median(row['cpu_ratios']):.2f} | {cpu} "
+            f"| {row['latency_ms']['p50']:.1f} / {row['latency_ms']['p99']:.1f} | {answers} |"
+        )
+    for table, count in data["ledger"].items():
+        if count["acknowledged"]:
+            more = count["held"] - count["acknowledged"]
+            surplus = f", and {more:,} answered without being acknowledged" if more else ""
+            taken = f"{count['acknowledged']:,} acknowledged, all in the ledger"
+            rows += ["", f"Rows of {table}: {taken}{surplus}."]
+    rows += ["", "Latencies are wrk's, at saturation."]
+    if with_database:
+        rows.append("CPU µs: the service's + the database server's own, which shares the same cores.")
+    if any(name.startswith("events") for name in data["paths"]):
+        rows.append(
+            "An event is one of a storefront's mix (of ten: 4 exposures, a click, 2 product views, a cart, a "
+            "checkout, an order), each with a key never seen, of 20,000 assigned units."
+        )
+    return rows
+
+
+def lone(data: dict[str, Any]) -> list[str]:
+    """One connection, one request at a time."""
+    names = {"nothing": "nothing", "new": PATHS["new"], "known": PATHS["known"]}
+    rows = ["| one connection, one request at a time | p50 ms | p99 ms |", "|---|---|---|"]
+    return rows + [
+        f"| {names[name]} | {found['p50']:.2f} | {found['p99']:.2f} |" for name, found in data["lone"].items()
+    ]
+
+
+def latency(data: dict[str, Any]) -> list[str]:
+    """The open loop."""
+    rows = [
+        f"A generator of its own sends {data['rate']:,} requests a second, half of what saturates assign, "
+        "each due at an instant fixed before; latency counts from that instant, so that what a stall "
+        "holds up counts. *Late* is what the generator itself adds.",
+        "",
+        "| | p50 ms | p90 ms | p99 ms | p99.9 ms | late p99 ms | not decided |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("nothing", "assign"):
+        runs = [found[name] for found in data["rounds"]]
+        cells = [
+            f"{median(run[key] for run in runs):.2f}"
+            for key in ("p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "late_p99_ms")
+        ]
+        undecided = sum(run["strange"] for run in runs)
+        asked = sum(run["requests"] for run in runs)
+        rows.append(f"| {name} | {' | '.join(cells)} | {undecided:,} of {asked:,} |")
+    sync = data["fdatasync"]
+    return [
+        *rows,
+        "",
+        "One append of 8 KiB with fdatasync on the same disk, between the rounds: p50 "
+        f"{sync['p50_ms']:.2f} ms, p99 {sync['p99_ms']:.2f} ms.",
+    ]
+
+
+def folding(data: dict[str, Any]) -> list[str]:
+    """Taking and folding."""
+    taken = f"Events in bodies of 100 were taken at {data['ingest_per_s']:,.0f} a second"
+    if "fold_per_s" not in data:
+        return [f"{taken}, and none waited to be folded when the last had been taken."]
+    return [
+        f"{taken} with the folder at work; {100 * data['share_waiting']:.0f} % waited when the last had "
+        f"been taken, and were folded at {data['fold_per_s']:,.0f} a second ({data['rate_ratio']:.2f} of "
+        f"the rate of taking). An event costs {data['ingest_cpu_us']:.0f} µs of CPU to take and "
+        f"{data['fold_cpu_us']:.0f} µs to fold."
+    ]
+
+
+def growth(data: dict[str, Any]) -> list[str]:
+    """Bytes and rates at millions of rows."""
+    rows = [
+        "| ids | rows | bytes per assignment | of unit | of unit_key | ratio to 10,000 rows | CPU ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in ("ordered", "random"):
+        found, size = data[kind], data[kind]["bytes_per_row"]
+        rows.append(
+            f"| {kind} | {found['rows']:,} | {size['assignment']:.1f} | {size['unit']:.1f} | "
+            f"{size['unit_key']:.1f} | {median(found['ratios']):.2f} | {median(found['cpu_ratios']):.2f} |"
+        )
+    unseen = data["random"]["unseen"]
+    return [
+        *rows,
+        "",
+        "Ids have 16 characters. Contexts and the folder's totals are not in these ledgers. Two "
+        "processes, one on the small ledger and one on the big one, are driven in turn. A unit of the big "
+        f"ledger that the process has not met is answered at {median(unseen['ratios']):.2f} of nothing's "
+        f"rate (CPU ratio {median(unseen['cpu_ratios']):.2f}).",
+    ]
+
+
+def memory(data: dict[str, Any]) -> list[str]:
+    """The process on its way to a million assignments."""
+    steps = " → ".join(f"{resident:.0f}" for _, resident in data["resident_mb"])
+    return [
+        f"Resident MB of the process on the way to {data['assigned']:,} assignments, in batches of 1,000: "
+        f"{steps}; when all is folded {data['folded_mb']:.0f}."
+    ]
+
+
+def reports(data: dict[str, Any]) -> list[str]:
+    """Reports by units."""
+    rows = ["| report, everything folded | milliseconds |", "|---|---|"]
+    return rows + [
+        f"| {int(units):,} units enrolled | {found:.0f} |" for units, found in data["milliseconds"].items()
+    ]
+
+
+def peers(data: dict[str, Any]) -> list[str]:
+    """Peers beside ours, and what they do not do."""
+    rows = [
+        "Each is asked in turn with ours (assign, a new unit, committed before answered), one process, 64 "
+        "connections.",
+        "",
+        "| what | per second | ours beside it | ours over theirs | CPU, theirs over ours | p99 ms | does "
+        "not do |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (label, lacks) in LACKS.items():
+        row = data["peers"].get(name)
+        if row is None:
+            rows.append(f"| {label} | – | – | – | – | – | not measured: {one_line(data['missing'][name])} |")
+            continue
+        rows.append(
+            f"| {label} | {median(row['rates']):,.0f} | {row['ours_rate']:,.0f} "
+            f"| {median(row['ours_over_theirs']):.2f} | {median(row['cpu_theirs_over_ours']):.2f} "
+            f"| {row['latency_ms']['p99']:.0f} | {lacks} |"
+        )
+    return rows
+
+
+def one_line(text: str) -> str:
+    """Text that fits a cell of a table."""
+    return " ".join(text.replace("|", "/").split())[:200]
