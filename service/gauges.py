@@ -35,6 +35,12 @@ def register(service: Service) -> None:
     release = {(version("rialto"),): 1.0}
     metrics.gauge("rialto_build_info", "The version that runs.", lambda: release, labels=("version",))
     metrics.gauge("rialto_writer_queue", "Writes that wait for their commit.", lambda: service.writer.waiting)
+    leads = service.leader
+    metrics.gauge("rialto_is_leader", "Whether this process folds and allocates.", lambda: leads.is_leader)
+    sticky = service.writer.sticky
+    metrics.gauge("rialto_sticky_entries", "Assignments kept in memory.", lambda: len(sticky))
+    metrics.counter("rialto_sticky_hits_total", "Units answered from memory.", lambda: sticky.hits)
+    metrics.counter("rialto_sticky_misses_total", "Units not in memory.", lambda: sticky.misses)
     seen: dict[int, StoreState] = {}
 
     def served() -> Mapping[tuple[str, ...], float]:

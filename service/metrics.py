@@ -115,7 +115,8 @@ class Metrics:
     def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show a count that is kept elsewhere and begins at 0 with the process."""
         self._families[name] = Kept(name, text, "counter")
-        self._counters[name] = (read, self._values[self._row.place((name,))])  # on top of a predecessor's
+        before = self._values[self._row.place((name,))]  # a predecessor's, the first time
+        self._counters[name] = (read, self._counters.get(name, (read, before))[1])
 
     def publish(self) -> None:
         """Put what gauges and counters read into the row; workers that share a folder do so every second."""

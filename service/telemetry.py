@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -36,6 +37,34 @@ FRESH_S = 0.5
 _SENT_ON = ("traceparent", "tracestate")
 
 App = Callable[[Any, Any, Any], Any]
+
+
+_DECIDED = "/v1/assign"
+
+
+class _Reason(msgspec.Struct):
+    """What is read of a decision's answer."""
+
+    reason: str
+
+
+_reason_of = msgspec.json.Decoder(_Reason).decode
+
+
+class _Answer:
+    """What is seen of an answer on its way out."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.request_id = ""
+        self.body = b""
+
+    def note(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.request_id = dict(message["headers"]).get(b"x-request-id", b"").decode()
+        elif message["type"] == "http.response.body":
+            self.body = message.get("body", b"")
 
 
 class Telemetry:
@@ -74,18 +103,16 @@ class Telemetry:
         parent = self._propagator.extract({name: headers[name] for name in _SENT_ON if name in headers})
         span = self._tracer.start_span(str(scope["method"]), context=parent, kind=SpanKind.SERVER)
         scope["rialto_trace_id"] = format(span.get_span_context().trace_id, "032x")
-        started, status = time.perf_counter(), 500
+        started, answer = time.perf_counter(), _Answer()
 
         async def send_noted(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            answer.note(message)
             await send(message)
 
         try:
             await self._app(scope, receive, send_noted)
         finally:
-            self._end(span, scope, status, time.perf_counter() - started)
+            self._end(span, scope, answer, time.perf_counter() - started)
 
     def stop(self) -> None:
         """Send what is left, but do not wait for a collector that is away."""
@@ -93,20 +120,20 @@ class Telemetry:
         stopping.start()
         stopping.join(STOP_S)
 
-    def _end(self, span: Span, scope: Any, status: int, seconds: float) -> None:
+    def _end(self, span: Span, scope: Any, answer: _Answer, seconds: float) -> None:
         route = str(scope.get("path_template") or "none")
         attributes = {
             "http.request.method": str(scope["method"]),
             "http.route": route,
-            "http.response.status_code": status,
+            "http.response.status_code": answer.status,
         }
         self._durations.record(seconds, attributes)
         span.update_name(f"{scope['method']} {route}")
         span.set_attributes(attributes)
-        span.set_attribute("rialto.request_id", scope.get("rialto_request_id", ""))
-        if reason := scope.get("rialto_reason"):
-            span.set_attribute("rialto.reason", reason)
-        if status >= 500:
+        span.set_attribute("rialto.request_id", answer.request_id)
+        if route == _DECIDED and answer.status == 200:
+            span.set_attribute("rialto.reason", _reason_of(answer.body).reason)
+        if answer.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 

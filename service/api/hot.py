@@ -82,7 +82,8 @@ class HotCall:
         if not framed:
             seconds = time.perf_counter() - started
             service.metrics.observe("POST", self.path, status, seconds)
-            log_request(presented.request_id, "POST", self.path, status, seconds)
+            trace_id = scope.get("rialto_trace_id")
+            log_request(presented.request_id, "POST", self.path, status, seconds, trace_id)
 
 
 def _presented(scope: Scope) -> Presented:
