@@ -64,6 +64,7 @@ class SqliteLedger:
         with self._connection.begin():
             self._settled = settled_through(self._connection)
             self._read_tail()
+        self._wait_for_locks(0)  # from now on statements run on the event loop
 
     def _read_tail(self) -> None:
         stores = self._connection.execute(select(schema.store.c.store_no, schema.store.c.secret))
