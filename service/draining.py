@@ -52,7 +52,7 @@ class DrainingServer(uvicorn.Server):
         started = time.perf_counter()
         log.info("draining", extra={"fields": {"connections": len(self.server_state.connections)}})
         limit = threading.Timer(self._drain_s, _give_up, [self._drain_s])
-        limit.daemon = True
+        limit.daemon = True  # not cancelled: what hangs after the last answer is cut off too
         limit.start()
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         await self._take_the_last(sockets or [])
@@ -62,7 +62,6 @@ class DrainingServer(uvicorn.Server):
         while self._last_answers() and time.monotonic() < until:
             await asyncio.sleep(_GLANCE_S)
         await super().shutdown(sockets)
-        limit.cancel()
         log.info("drained", extra={"fields": {"ms": round(1000 * (time.perf_counter() - started))}})
 
     async def _take_the_last(self, listeners: list[socket.socket]) -> None:

@@ -44,7 +44,9 @@ def log_request(
         }
         if trace_id is not None:
             fields["trace_id"] = trace_id
-        _requests.log(level, "request", extra={"fields": fields})
+        record = logging.LogRecord(_requests.name, level, "", 0, "request", None, None)  # walks no stack
+        record.fields = fields
+        _requests.handle(record)
 
 
 def log_failure(error: Exception, request_id: object) -> None:
