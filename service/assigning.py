@@ -224,7 +224,7 @@ def _enrol(found: Assignments, ask: Ask, live: LiveExperiment, raw_id: str) -> D
             # Enrolled for the treatment only, such units would have no control to be compared with.
             return Decision("not_eligible_now", live)
     else:
-        shares = live.policy.shares_for(candidates)
+        shares = live.shares_for(candidates)
         key = race(live.experiment.salt, found.units.hashes[raw_id], shares).winner
         share = shares[key]
     reason = _hidden(store, ask, live, key) or ("forced" if ask.mode is Mode.FORCED else "assigned")

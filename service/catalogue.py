@@ -22,6 +22,9 @@ from experiments.model import Condition, Experiment, Lifecycle, VariantState
 from service.ledger import schema
 from service.ledger.database import Database
 
+SHARES_KEPT = 4096
+"""Candidate sets of an experiment whose shares are kept in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -63,6 +66,14 @@ class LiveExperiment:
     report_from_epoch: int
     created_at_us: int
     started_at_us: int | None
+    numbers: Mapping[str, int] = field(init=False)  # of the variants
+    _shares: dict[tuple[str, ...], Mapping[str, int]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[tuple[str, ...], Mapping[str, int]]
+    )
+
+    def __post_init__(self) -> None:
+        numbers = {variant.key: number for number, variant in enumerate(self.experiment.variants)}
+        object.__setattr__(self, "numbers", numbers)
 
     @property
     def key(self) -> str:
@@ -71,7 +82,17 @@ class LiveExperiment:
 
     def variant_no(self, key: str) -> int:
         """The variant's number: its place in the document, for ever."""
-        return next(i for i, v in enumerate(self.experiment.variants) if v.key == key)
+        return self.numbers[key]
+
+    def shares_for(self, candidates: tuple[str, ...]) -> Mapping[str, int]:
+        """The shares of the policy that is served, worked out once for each candidate set."""
+        assert self.policy is not None
+        found = self._shares.get(candidates)
+        if found is None:
+            if len(self._shares) >= SHARES_KEPT:
+                self._shares.clear()
+            found = self._shares[candidates] = self.policy.shares_for(candidates)
+        return found
 
     def variant_key(self, variant_no: int) -> str:
         """The key of a variant's number."""

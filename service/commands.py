@@ -129,7 +129,7 @@ def serve(host: str, port: int, clock: str, **told: Any) -> None:
     from service.serving import CannotServe
     from service.serving import serve as serve_until_stopped
 
-    settings = Settings(clock=ClockKind(clock), **told)
+    settings = Settings(clock=ClockKind(clock), fold_in_process=True, **told)
     log_to_stderr(settings.log_level)
     with readable_database(settings.database_url):
         try:

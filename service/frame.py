@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ from service.logs import log_request
 from service.metrics import Metrics
 
 BROWSER_PATHS = frozenset({"/v1/assign", "/v1/events", "/rialto.js"})
+_PROCESS, _COUNT = secrets.token_hex(4), itertools.count(secrets.randbits(31))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _PREFLIGHT_AGE_S = 600
 REQUEST_ID = "rialto_request_id"
@@ -43,7 +45,7 @@ class Frame:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if is_request_id(given) else secrets.token_hex(8)
+        request_id = given.decode() if is_request_id(given) else new_request_id()
         scope[REQUEST_ID] = request_id  # type: ignore[typeddict-unknown-key]
         started = time.perf_counter()
         status = 500
@@ -74,6 +76,11 @@ class Frame:
         method = str(scope.get("method", ""))
         self._metrics.observe(method, route, status, seconds)
         log_request(request_id, method, route, status, seconds, scope.get("rialto_trace_id"))
+
+
+def new_request_id() -> str:
+    """An id no other request of any process has: a random beginning, then a count."""
+    return f"{_PROCESS}{next(_COUNT) & 0xFFFFFFFF:08x}"
 
 
 def is_request_id(given: bytes) -> bool:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from hashlib import blake2b
 
 _TIE = 1e-12  # far above what two libm disagree by (an ulp is 2e-16), far below what chance produces
@@ -50,18 +51,24 @@ def race(salt: str, unit: bytes, shares: Mapping[str, int]) -> RaceResult:
     >>> race("checkout-addon", b"unit", {"none": 0, "socks": 1}).winner
     'socks'
     """
-    if any(share < 0 for share in shares.values()):
+    if min(shares.values(), default=0) < 0:
         raise ValueError(f"shares must not be negative, found {dict(shares)}")
-    running = {key: share for key, share in shares.items() if share > 0}
-    if not running:
+    start = blake2b(_framed(salt) + _frame(unit))  # what all variants have in common is hashed once
+    draws: dict[str, int] = {}
+    scores: dict[str, float] = {}
+    for key, share in shares.items():
+        if share:
+            hashed = start.copy()
+            hashed.update(_framed(key))
+            draws[key] = draw = _draw(hashed.digest())
+            scores[key] = -math.log(_unit_interval(draw)) / share
+    if not scores:
         raise ValueError("no variant has a share, so nobody can win")
-    draws = {key: _draw(_frame(salt.encode(), unit, key.encode())) for key in running}
-    scores = {key: -math.log(_unit_interval(draws[key])) / share for key, share in running.items()}
     least = min(scores.values())
     closest = [key for key, score in scores.items() if score <= least * (1 + _TIE)]
     if len(closest) == 1:
         return RaceResult(closest[0], scores)
-    exact = {key: _exact_score(draws[key], running[key]) for key in closest}
+    exact = {key: _exact_score(draws[key], shares[key]) for key in closest}
     return RaceResult(min(closest, key=lambda key: (exact[key], key)), scores)
 
 
@@ -73,16 +80,21 @@ def uniform(salt: str, unit: bytes) -> float:
     >>> 0 < uniform("holdout", b"unit") < 1
     True
     """
-    return _unit_interval(_draw(_frame(salt.encode(), unit)))
+    return _unit_interval(_draw(blake2b(_framed(salt) + _frame(unit)).digest()))
 
 
-def _frame(*parts: bytes) -> bytes:
-    # Lengths in front: ("ab", "c") and ("a", "bc") must not hash alike.
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+def _frame(part: bytes) -> bytes:
+    # The length in front: ("ab", "c") and ("a", "bc") must not hash alike.
+    return len(part).to_bytes(4, "big") + part
 
 
-def _draw(message: bytes) -> int:
-    return int.from_bytes(blake2b(message).digest()[:8], "big") >> 12
+@lru_cache(maxsize=4096)
+def _framed(text: str) -> bytes:
+    return _frame(text.encode())
+
+
+def _draw(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big") >> 12
 
 
 def _unit_interval(draw: int) -> float:

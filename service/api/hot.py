@@ -7,7 +7,6 @@ leave out is the framework's request, response and dependency machinery.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,7 +20,7 @@ from service.auth import CORS_ORIGIN, Presented, admit, find_principal
 from service.catalogue import StoreState
 from service.context import Service
 from service.errors import to_problem
-from service.frame import REQUEST_ID, cors_headers, is_request_id
+from service.frame import REQUEST_ID, cors_headers, is_request_id, new_request_id
 from service.keys import Principal
 from service.logs import log_failure, log_request
 from service.problems import MEDIA_TYPE, Problem, content_of
@@ -100,7 +99,7 @@ def _presented(scope: Scope) -> Presented:
         query_key=_query_key(scope["query_string"]) if scope["query_string"] else None,
         origin=found[b"origin"].decode("latin-1") if b"origin" in found else None,
         address=client[0] if client else "",
-        request_id=given.decode() if given and is_request_id(given) else secrets.token_hex(8),
+        request_id=given.decode() if given and is_request_id(given) else new_request_id(),
         content_length=found.get(b"content-length", b""),
     )
 

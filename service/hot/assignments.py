@@ -74,6 +74,8 @@ class Assignments:
 
     def note_shown(self, row: Enrolled, at_us: int, what: str, *, is_first: bool = False) -> None:
         """Note what is shown of an assignment, where that has changed; at first it is the offer."""
+        if is_first and what == OFFER:
+            return
         ref = row.ref
         if self.last_shown.get(ref, OFFER) != what:
             self.last_shown[ref] = what

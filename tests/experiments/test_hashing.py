@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import subprocess
@@ -202,5 +203,11 @@ def test_seeded_random_shares_agree_with_exact_competition():
     random = Random(7)
     for _ in range(2_000):
         unit = random.randbytes(16)
-        draws = {key: hashing._draw(hashing._frame(b"s", unit, key.encode())) for key in ("a", "b", "c")}
+        draws = {
+            key: hashing._draw(
+                framed = {key: [hashing._frame(p) for p in (b"s", unit, key.encode())] for key in ("a", "b", "c")}
+                draws = {k: hashing._draw(hashlib.blake2b(b"".join(parts)).digest()) for k, parts in framed.items()}
+            )
+            for key in ("a", "b", "c")
+        }
         assert race("s", unit, {"a": 1, "b": 1, "c": 1}).winner == max(draws, key=draws.__getitem__)
