@@ -53,7 +53,7 @@ class Service:
 
     async def store(self, store_no: int) -> StoreState:
         """A store's snapshot; as it last was when the ledger cannot be asked."""
-        known = self.catalogue.known(store_no)
+        known = self._store_in_memory(store_no)
         if known is not None:
             return known
         try:
@@ -63,6 +63,10 @@ class Service:
             if last is None:
                 raise
             return last
+
+    def store_at_once(self, store_no: int) -> StoreState:
+        """A store's snapshot where nothing can be awaited; blocks when it must be read."""
+        return self._store_in_memory(store_no) or self.catalogue.store(store_no)
 
     async def read(self, run: Callable[[Connection], Result]) -> Result:
         """Run a function on a snapshot of the ledger, in a thread."""
@@ -101,6 +105,10 @@ class Service:
         for store_no in store_nos:
             self.keys.drop_store(store_no)
             await self.catalogue.refresh(store_no)
+
+    def _store_in_memory(self, store_no: int) -> StoreState | None:
+        known = self.catalogue.known(store_no)
+        return self.last_known.store(store_no) if known is None and self.last_known.is_away else known
 
     def forget_units(self, unit_nos: Sequence[int] | None) -> None:
         """Pass the news of units on."""

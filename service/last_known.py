@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from service import standby
@@ -14,6 +15,8 @@ from service.standby import PolicySet
 
 TICK_S = 1.0
 """How often the stores' revisions are looked at, and so the most often that the file is written."""
+AWAY_S = 5.0
+"""After so long without an answer the ledger counts as away."""
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,16 @@ class LastKnown:
         self._path = path
         self._policies: PolicySet | None = None
         self._is_on_disk = False
+        self._answered_at = time.monotonic()
         self.trouble = ""  # why it cannot be kept at this moment
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the ledger has not answered for a while: then what was last known counts at once.
+
+        Else every request with a key not in memory would wait anew for a ledger that hangs.
+        """
+        return time.monotonic() - self._answered_at > AWAY_S
 
     def principal(self, digest: bytes) -> Principal | None:
         """Who that key was, for when the ledger cannot be asked."""
@@ -52,6 +64,7 @@ class LastKnown:
             if self._policies is None or standby.revisions(connection) != _revisions(self._policies):
                 self._policies = standby.read(connection)
                 self._is_on_disk = False
+        self._answered_at = time.monotonic()
         if not self._is_on_disk:
             standby.save(self._path, self._policies)
             self._is_on_disk = True
