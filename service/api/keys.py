@@ -103,16 +103,17 @@ async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
         raise conflict("own_key", "a key cannot revoke itself: use another admin key")
     at_us = service.now_us(store)
 
-    def run(connection: Connection) -> Mapping[Any, Any] | None:
+    def run(connection: Connection) -> Mapping[Any, Any]:
         table = schema.api_key
         mine = (table.c.store_no == store.store_no) & (table.c.public_id == key_id)
         open_keys = update(table).where(mine, table.c.revoked_at_us.is_(None))
         connection.execute(open_keys.values(revoked_at_us=at_us))
-        return connection.execute(select(table).where(mine)).mappings().first()
+        row = connection.execute(select(table).where(mine)).mappings().first()
+        if row is None:
+            raise not_found("key", key_id)
+        return row
 
     row = await service.change(store.store_no, run)
-    if row is None:
-        raise not_found("key", key_id)
     service.keys.drop(key_id)
     return answer(_view(row))
 

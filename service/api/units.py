@@ -83,14 +83,15 @@ async def forget(request: AnyRequest) -> Response[bytes]:
     unit_id, service, store = _unit_id(request), service_of(request), store_of(request)
 
     def run(connection: Connection) -> list[str]:
-        return erase(connection, store, person_units(connection, store, unit_id))
+        unit_nos = person_units(connection, store, unit_id)
+        if not unit_nos:
+            raise not_found("unit", unit_id)
+        return erase(connection, store, unit_nos)
 
     def forget_ids(raw_ids: list[str]) -> None:
         service.writer.forget_ids(store, raw_ids)
 
     erased = await service.change(store.store_no, run, after=forget_ids)
-    if not erased:
-        raise not_found("unit", unit_id)
     return answer(Erased(len(erased)))
 
 

@@ -16,16 +16,39 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from litestar.testing import TestClient
+from sqlalchemy import select, update
 
 from service.app import create_app
 from service.entry import main
 from service.keys import Scope
-from service.ledger.database import Database
+from service.ledger import schema
+from service.ledger.database import Database, DatabaseKind
 from service.settings import ClockKind, Settings
 from service.stores import NewStore, create_store
+from tests.ledgers import Ledgers, kinds_for
+from tests.ledgers import empty_ledger as empty_ledger
+from tests.ledgers import ledgers as ledgers
+from tests.postgres import postgres_server as postgres_server
+from tests.postgres import postgres_template as postgres_template
+from tests.postgres import postgres_url as postgres_url
 from tests.processes import free_port, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
+PATIENT_MS = 5000
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a ledger on the databases that are wanted."""
+    if "ledgers" in metafunc.fixturenames:
+        kinds = kinds_for(metafunc)
+        metafunc.parametrize("ledgers", kinds, ids=[k.value for k in kinds], indirect=True, scope="session")
+
+
+@pytest.fixture
+def sqlite_only(ledgers: Ledgers) -> None:
+    """For a test of what is so on SQLite alone."""
+    if ledgers.kind is not DatabaseKind.SQLITE:
+        pytest.skip("it is about SQLite")
 
 
 def document(key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
@@ -108,28 +131,31 @@ def new_stores(database: Database, *, is_simulated: bool) -> tuple[NewStore, New
     return first, second
 
 
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a migrated ledger without rows: migrating is slow, copying is not."""
-    path = tmp_path_factory.mktemp("empty") / "empty.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()  # the last connection to close writes the log back into the file
-    assert not path.with_name("empty.db-wal").exists()
-    return path.read_bytes()
+def be_patient(database: Database) -> None:
+    """Let a busy machine take its time: no decision falls back but where a test wants it to."""
+    store = schema.store
+    with database.write() as connection:
+        for row in connection.execute(select(store.c.store_no, store.c.settings)).all():
+            patient = {**row.settings, "deadline_ms": PATIENT_MS}
+            mine = store.c.store_no == row.store_no
+            connection.execute(update(store).where(mine).values(settings=patient))
 
 
-def shops_in(folder: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
+def shops_in(folder: Path, ledgers: Ledgers) -> Generator[Callable[..., Shop]]:
     """A function that starts a service in this process, with settings of its own."""
     clients: list[TestClient[Any]] = []
+    urls: list[str] = []
 
-    def start(*, is_simulated: bool = False, **settings: Any) -> Shop:
-        path = folder / f"shop{len(clients)}.db"
-        path.write_bytes(empty_ledger)
-        url = f"sqlite:///{path}"
+    def start(*, is_simulated: bool = False, is_patient: bool = True, **settings: Any) -> Shop:
+        url = ledgers.new(folder, f"shop{len(clients)}")
+        urls.append(url)
         database = Database(url)
         first, second = new_stores(database, is_simulated=is_simulated)
+        if is_patient:
+            be_patient(database)
         clock = ClockKind.EXTERNAL if is_simulated else ClockKind.SYSTEM
+        if ledgers.kind is DatabaseKind.POSTGRES:  # else it would be in the working directory
+            settings.setdefault("state_dir", str(folder))
         app = create_app(Settings(database_url=url, clock=clock, **settings), database)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
@@ -139,20 +165,22 @@ def shops_in(folder: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]
     yield start
     for client in clients:
         client.__exit__(None, None, None)
+    for url in urls:
+        ledgers.remove(url)
 
 
 @pytest.fixture
-def open_shop(tmp_path: Path, empty_ledger: bytes) -> Generator[Callable[..., Shop]]:
+def open_shop(tmp_path: Path, ledgers: Ledgers) -> Generator[Callable[..., Shop]]:
     """Services of one test."""
-    yield from shops_in(tmp_path, empty_ledger)
+    yield from shops_in(tmp_path, ledgers)
 
 
 @pytest.fixture(scope="module")
 def module_open_shop(
-    tmp_path_factory: pytest.TempPathFactory, empty_ledger: bytes
+    tmp_path_factory: pytest.TempPathFactory, ledgers: Ledgers
 ) -> Generator[Callable[..., Shop]]:
     """Services that a module's tests share, since none of them may change anything."""
-    yield from shops_in(tmp_path_factory.mktemp("module"), empty_ledger)
+    yield from shops_in(tmp_path_factory.mktemp("module"), ledgers)
 
 
 @pytest.fixture
@@ -208,14 +236,15 @@ def clean_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
+def start_service(tmp_path: Path, ledgers: Ledgers) -> Generator[Callable[..., ServiceProcess]]:
     """A function that starts `rialto serve` on a new ledger (or one there is) and waits until it is ready."""
     started: list[ServiceProcess] = []
+    database_url = ledgers.absent(tmp_path, "process")
+    state = ("--state-dir", str(tmp_path)) if ledgers.kind is DatabaseKind.POSTGRES else ()
 
     def start(
         *, keys: dict[str, str] | None = None, init: tuple[str, ...] = (), serve: tuple[str, ...] = ()
     ) -> ServiceProcess:
-        database_url = f"sqlite:///{tmp_path / 'process.db'}"
         if keys is None:
             made = rialto("init", "--database", database_url, "--json", *init)
             assert made.returncode == 0, made.stderr
@@ -226,7 +255,7 @@ def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "service.entry", "serve"),
-                    *("--database", database_url, "--port", str(port), *serve),
+                    *("--database", database_url, "--port", str(port), *state, *serve),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -244,3 +273,4 @@ def start_service(tmp_path: Path) -> Generator[Callable[..., ServiceProcess]]:
         if running.process.poll() is None:
             running.process.kill()
         running.process.wait()
+    ledgers.remove(database_url)

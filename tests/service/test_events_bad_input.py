@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
 from tests.service.conftest import Shop
 from tests.service.hot_remedies import REMEDIES
@@ -360,7 +361,5 @@ def test_in_a_list_it_stands_in_its_place_and_the_others_are_kept(
 
 def test_every_table_is_watched(module_shop: Shop) -> None:
     with module_shop.database.read() as connection:
-        names = (
-            connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-        )
-    assert set(names) - {"alembic_version", "sqlite_sequence"} == set(TABLES)
+        names = inspect(connection).get_table_names()
+    assert set(names) - {"alembic_version"} == set(TABLES)

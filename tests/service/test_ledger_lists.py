@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from service.ledger.verify import verify
@@ -145,7 +146,8 @@ def test_the_clock_is_set_forwards_only(simulated_shop: Shop) -> None:
     assert created == "2026-03-01T11:00:00Z"
 
 
-def test_the_settings_as_the_contract_names_them(shop: Shop) -> None:
+def test_the_settings_as_the_contract_names_them(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop(is_patient=False)
     answer = shop.get("/v1/store")
     assert answer.json() == {
         **{"time_zone": "Europe/Rome", "currency": "EUR", "holdout": 0, "default_cost_rate": None},
