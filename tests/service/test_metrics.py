@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.exposition import Family, text_of
+from service.ledger.database import DatabaseKind
 from service.metrics import LABELLED_MAX, SECONDS, Metrics
 from service.series import Row, rows_in
 from tests.service.conftest import ROOT, Shop
@@ -169,11 +170,17 @@ def test_the_service_shows_what_is_promised(shop: Shop) -> None:
     shop.running()
     for n in range(3):
         assert shop.post("/v1/assign", {"touchpoint": "checkout", "unit_id": f"u{n}"}).status_code == 200
+    assert shop.post("/v1/assign", {"touchpoint": "checkout", "unit_id": "u0"}).json()["reason"] == "sticky"
     shop.get("/v1/units/nobody")
     answer = shop.client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     samples = samples_of(answer.text)
-    assert one(samples, "rialto_requests_total", method="POST", route="/v1/assign", status="200") == 3
+    assert one(samples, "rialto_requests_total", method="POST", route="/v1/assign", status="200") == 4
+    assert one(samples, "rialto_sticky_hits_total") == 1
+    assert one(samples, "rialto_sticky_entries") == 3
+    assert one(samples, "rialto_is_leader") == 1 or shop.database.kind is DatabaseKind.POSTGRES
+    assert one(samples, "rialto_batch_size_sum") >= 3
+    assert one(samples, "rialto_commit_seconds_count") >= 3
     assert one(samples, "rialto_requests_total", method="GET", route="/v1/units/{unit_id}", status="404") == 1
     names = {"store": shop.keys.store, "experiment": "checkout-addon"}
     assert one(samples, "rialto_policy_version", **names) == 1
@@ -198,6 +205,8 @@ def test_the_allocators_age_is_shown_once_it_has_stepped(open_shop: Callable[...
 
 
 def test_metrics_answer_while_the_ledger_does_not(shop: Shop) -> None:
+    if shop.database.kind is not DatabaseKind.SQLITE:
+        pytest.skip("only a file can be moved away")
     shop.database.path.rename(shop.database.path.with_suffix(".away"))
     shop.database.close()  # the next read opens the file anew, and finds none with tables
     samples = samples_of(shop.client.get("/metrics").text)
