@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from service.archive.duck import ArchiveUnusable
 from service.jobs.folding import FoldAnswer, FoldRequest
 from service.ledger.database import Database
 from service.ledger.fold_slices import prepare
@@ -37,6 +38,8 @@ def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
     try:
         with database.read() as connection:
             return FoldAnswer(part=prepare(connection, request.store_no, request.limit))
+    except ArchiveUnusable as error:
+        return FoldAnswer(archive=str(error))  # which file to put back
     except Exception as error:
         # The kind alone: a message may quote what a shopper's event holds.
         return FoldAnswer(trouble=f"{type(error).__name__} at {_where(error)}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from service.archive.duck import ArchiveUnusable
 from service.ledger.database import Database
 from service.ledger.fold_slices import Slice, prepare
 
@@ -41,6 +42,7 @@ class FoldAnswer(msgspec.Struct):
 
     part: Slice | None = None
     trouble: str | None = None
+    archive: str | None = None  # what is wrong with the archive, where that is the trouble
 
 
 class Folding:
@@ -63,6 +65,8 @@ class Folding:
             return await service.read(lambda connection: prepare(connection, store_no, SLICE))
         async with self._asking:
             answer = await self._ask(FoldRequest(store_no, SLICE))
+        if answer.archive is not None:
+            raise ArchiveUnusable(answer.archive)
         if answer.trouble is not None:
             raise RuntimeError(f"folding failed: {answer.trouble}")
         return answer.part
