@@ -82,19 +82,25 @@ async def find_principal(service: Service, endpoint: Endpoint, presented: Presen
     key = _given_key(presented, endpoint)
     if key is None:
         raise _unauthorised("send a key: Authorization: Bearer sk_... or X-API-Key: sk_...")
-    principal = service.keys.known(key)
-    if principal is None and service.last_known.is_away:
-        principal = service.last_known.principal(digest_of(key))
-    if principal is None:
-        try:
-            principal = await asyncio.wait_for(asyncio.to_thread(service.keys.look_up, key), LOOK_UP_S)
-        except Exception:
-            principal = service.last_known.principal(digest_of(key))
-            if principal is None:
-                raise
+    principal = service.keys.known(key) or await _looked_up(service, key)
     if principal is None:
         raise _unauthorised("this key is unknown or revoked")
     return principal
+
+
+async def _looked_up(service: Service, key: str) -> Principal | None:
+    """The principal of a key that is not in memory: from the ledger, else as last known."""
+    last = service.last_known.principal(digest_of(key))
+    if last is not None and service.last_known.is_away:
+        return last
+    # A storefront's key waits no longer for the ledger than its store lets an assignment wait.
+    patience_s = LOOK_UP_S if last is None else service.last_known.deadline_s(last.store_no)
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(service.keys.look_up, key), patience_s)
+    except Exception:
+        if last is None:
+            raise
+        return last
 
 
 def admit(service: Service, endpoint: Endpoint, principal: Principal, presented: Presented) -> str | None:

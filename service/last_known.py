@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from service import standby
@@ -47,6 +48,17 @@ class LastKnown:
     def store(self, store_no: int) -> StoreState | None:
         """The store as it was, for when the ledger cannot be asked."""
         return None if self._policies is None else self._policies.stores.get(store_no)
+
+    def deadline_s(self, store_no: int) -> float:
+        """How long an assignment of that store, which is known, may take."""
+        assert self._policies is not None
+        return self._policies.stores[store_no].settings.deadline_ms / 1000
+
+    def forget_key(self, public_id: str) -> None:
+        """A key just revoked is not to be found here until the next look at the ledger."""
+        if self._policies is not None:
+            keys = {digest: who for digest, who in self._policies.keys.items() if who.public_id != public_id}
+            self._policies = replace(self._policies, keys=keys)
 
     async def run(self) -> None:
         """Keep it up with the ledger until cancelled; a change is on disk about a second later."""

@@ -115,6 +115,7 @@ async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
 
     row = await service.change(store.store_no, run)
     service.keys.drop(key_id)
+    service.last_known.forget_key(key_id)
     return answer(_view(row))
 
 
