@@ -150,7 +150,6 @@ def _listen(host: str, port: int) -> socket.socket:
         else:
             message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CannotServe(message) from error
-    listener.set_inheritable(True)
     return listener
 
 
