@@ -100,10 +100,11 @@ def create_app(
             await service.folding.close()
             service.database.close()
 
+    hot = {call.path: call.handler(service) for call in HOT}
     app = Litestar(
         route_handlers=[
             Router("/", route_handlers=ROUTES, guards=[authorise]),
-            *(call.route(service) for call in HOT),
+            *(call.route(hot[call.path]) for call in HOT),
         ],
         exception_handlers={Exception: answer_error},
         request_max_body_size=settings.body_bytes_max,
@@ -113,7 +114,7 @@ def create_app(
         logging_config=None,
     )
     methods = {route.path_format: route.methods for route in app.routes if isinstance(route, HTTPRoute)}
-    app.asgi_handler = Frame(app.asgi_handler, service.metrics, methods, frozenset(call.path for call in HOT))
+    app.asgi_handler = Frame(app.asgi_handler, service.metrics, methods, hot)
     return app
 
 

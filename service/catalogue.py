@@ -111,6 +111,9 @@ class StoreState:
     version: int
     settings: StoreSettings
     experiments: Mapping[str, LiveExperiment]
+    _touchpoints: Mapping[str, tuple[LiveExperiment, ...]] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
     revision: int = 0  # moves with every change of what stands here; 0: not from the ledger
 
     def by_no(self, experiment_no: int) -> LiveExperiment | None:
@@ -123,15 +126,22 @@ class StoreState:
         assert found is not None, f"experiment {experiment_no} is not of store {self.store_no}"
         return found
 
-    def running_at(self, touchpoint: str) -> list[LiveExperiment]:
+    def running_at(self, touchpoint: str) -> tuple[LiveExperiment, ...]:
         """Running or paused experiments of a touchpoint, highest priority first, then by key."""
+        if self._touchpoints is None:
+            names = {live.experiment.touchpoint for live in self.experiments.values()}
+            object.__setattr__(self, "_touchpoints", {name: self._open_at(name) for name in names})
+        assert self._touchpoints is not None
+        return self._touchpoints.get(touchpoint, ())
+
+    def _open_at(self, touchpoint: str) -> tuple[LiveExperiment, ...]:
         open_states = (Lifecycle.RUNNING, Lifecycle.PAUSED)
         here = [
             e
             for e in self.experiments.values()
             if e.experiment.touchpoint == touchpoint and e.state in open_states
         ]
-        return sorted(here, key=lambda e: (-e.experiment.priority, e.state is Lifecycle.PAUSED, e.key))
+        return tuple(sorted(here, key=lambda e: (-e.experiment.priority, e.state is Lifecycle.PAUSED, e.key)))
 
 
 class Catalogue:

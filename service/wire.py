@@ -24,7 +24,8 @@ ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+(?![\s\S])"
 
 Key = Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)]
 CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
-Label = Annotated[str, msgspec.Meta(max_length=200)]
+LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
+Label = Annotated[str, msgspec.Meta(max_length=200, pattern=LINE_PATTERN)]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """An RFC 3339 time as text, for `instant_us`."""
 
@@ -123,14 +124,22 @@ def open_map_faults(value: Mapping[str, Any], pointer: str) -> list[FieldError]:
         return [FieldError(pointer, "too_many", remedy)]
     faults: list[FieldError] = []
     for name, member in value.items():
-        at = child(pointer, name)
-        if isinstance(member, dict | list):
-            faults.append(FieldError(at, "not_a_scalar", "write text, a number, true, false or null"))
-        elif isinstance(member, str) and len(member) > OPEN_MAP_TEXT_MAX:
-            faults.append(FieldError(at, "too_long", f"keep text to {OPEN_MAP_TEXT_MAX} characters"))
-        elif isinstance(member, int) and not -(2**63) <= member < 2**63:
-            faults.append(FieldError(at, "out_of_range", "write an integer of at most 64 bits"))
+        fault = _member_fault(member)
+        if fault is not None:
+            faults.append(FieldError(child(pointer, name), *fault))
     return faults
+
+
+def _member_fault(member: Any) -> tuple[str, str] | None:
+    if isinstance(member, str):
+        if len(member) > OPEN_MAP_TEXT_MAX:
+            return "too_long", f"keep text to {OPEN_MAP_TEXT_MAX} characters"
+    elif isinstance(member, int):
+        if not -(2**63) <= member < 2**63:
+            return "out_of_range", "write an integer of at most 64 bits"
+    elif isinstance(member, dict | list):
+        return "not_a_scalar", "write text, a number, true, false or null"
+    return None
 
 
 def answer(

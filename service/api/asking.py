@@ -21,6 +21,7 @@ from service.problems import bad_field, bad_request, field_problem, not_found
 from service.wire import Key, Wire, convert, open_map_faults
 
 CART_MAX = 200
+_KINDS = tuple(UnitKind)
 CLOCK_SKEW_US = 5 * 60 * 1_000_000
 
 Context = Annotated[
@@ -53,6 +54,10 @@ class ContextItem(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     category: Text | Maybe = UNSET
 
 
+_NO_ITEM = ContextItem()
+_NO_CONTEXT = RequestContext(cart_value_minor=0)
+
+
 def ask_of(store: StoreState, principal: Principal, wanted: AssignRequest, now_us: int) -> Ask:
     """The question a request puts. Raises Problem for what the caller got wrong."""
     key, touchpoint = given(wanted.experiment), given(wanted.touchpoint)
@@ -60,12 +65,12 @@ def ask_of(store: StoreState, principal: Principal, wanted: AssignRequest, now_u
         raise not_found("experiment", key)
     if key is None and touchpoint is None:
         raise bad_field("/touchpoint", "required", "name the touchpoint, or an experiment")
-    experiments = [store.experiments[key]] if key is not None else store.running_at(str(touchpoint))
+    experiments = (store.experiments[key],) if key is not None else store.running_at(str(touchpoint))
     mode = given(wanted.mode) or Mode.LIVE
     _check_import(principal, wanted, mode, experiments)
     context, stored = _context(principal, given(wanted.context) or {})
     return Ask(
-        experiments=tuple(experiments),
+        experiments=experiments,
         ids=_ids(wanted),
         context=context,
         segment=_segment(store, principal, wanted, context),
@@ -78,16 +83,12 @@ def ask_of(store: StoreState, principal: Principal, wanted: AssignRequest, now_u
 
 
 def _check_import(
-    principal: Principal, wanted: AssignRequest, mode: Mode, experiments: list[LiveExperiment]
+    principal: Principal, wanted: AssignRequest, mode: Mode, experiments: tuple[LiveExperiment, ...]
 ) -> None:
-    used = [
-        name
-        for name, is_used in (
-            ("occurred_at", wanted.occurred_at is not UNSET),
-            ("mode", mode is not Mode.LIVE),
-        )
-        if is_used
-    ]
+    is_dated = wanted.occurred_at is not UNSET
+    if mode is Mode.LIVE and not is_dated and wanted.variant is UNSET and wanted.propensity is UNSET:
+        return
+    used = ["occurred_at"] * is_dated + ["mode"] * (mode is not Mode.LIVE)
     if used and Scope.IMPORT not in principal.scopes:
         raise field_problem(
             403, "import_scope_required", f"/{used[0]}", "replaying history needs a key with scope import"
@@ -113,7 +114,7 @@ def _ids(wanted: AssignRequest) -> dict[UnitKind, str]:
     if unit_id is not None and ids is not None:
         raise bad_field("/ids", "unit_twice", "send unit_id or ids, not both")
     if unit_id is not None:
-        return {kind: unit_id for kind in UnitKind}
+        return dict.fromkeys(_KINDS, unit_id)
     found: dict[UnitKind, str] = {UnitKind.REQUEST: f"request:{secrets.token_hex(16)}"}
     for kind in (UnitKind.VISITOR, UnitKind.CUSTOMER, UnitKind.SESSION):
         raw_id = None if ids is None else given(getattr(ids, kind.value))
@@ -124,25 +125,38 @@ def _ids(wanted: AssignRequest) -> dict[UnitKind, str]:
 
 def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestContext, dict[str, Any]]:
     """The context that eligibility reads, and what of it is kept."""
+    if not context:
+        return _NO_CONTEXT, {}
     fields = {name: value for name, value in context.items() if name not in ("cart", "item")}
     faults = open_map_faults(fields, "/context")
     if faults:
         raise bad_request(faults)
-    cart = convert(context.get("cart", []), list[CartItem], prefix="/context/cart")
+    cart: list[CartItem] = []
+    if "cart" in context:
+        cart = convert(context["cart"], list[CartItem], prefix="/context/cart")
     if len(cart) > CART_MAX:
         raise bad_field("/context/cart", "too_many", f"keep at most {CART_MAX} items, found {len(cart)}")
-    item = convert(context.get("item", {}), ContextItem, prefix="/context/item")
+    item = _NO_ITEM
+    if "item" in context:
+        item = convert(context["item"], ContextItem, prefix="/context/item")
     if "segment" in fields and not isinstance(fields["segment"], str | None):
         fault = FieldError(child("/context", "segment"), "wrong_type", "a segment's key is text")
         raise bad_request([fault])
     if principal.kind is KeyKind.PUBLISHABLE:
         fields = {name: value for name, value in fields.items() if name not in ("cost", "segment")}
-    priced = [(given(line.price), given(line.quantity) or 1) for line in cart]
-    value = sum(price * count for price, count in priced if price is not None)
+    value, count = 0, 0
+    is_priced = True
+    for line in cart:
+        quantity = given(line.quantity) or 1
+        count += quantity
+        if line.price is UNSET:
+            is_priced = False
+        else:
+            value += line.price * quantity
     return RequestContext(
-        cart_skus=frozenset(line.sku for line in cart),
-        cart_value_minor=value if all(price is not None for price, _ in priced) else None,
-        cart_items=sum(count for _, count in priced),
+        cart_skus=frozenset([line.sku for line in cart]),
+        cart_value_minor=value if is_priced else None,
+        cart_items=count,
         item_sku=given(item.sku),
         item_price_minor=given(item.price),
         item_category=given(item.category),

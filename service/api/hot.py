@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.routing import Endpoint
 from service.auth import CORS_ORIGIN, Presented, admit, find_principal
@@ -41,15 +41,19 @@ class HotCall:
         self.endpoint = endpoint
         self.answer = answer
 
-    def route(self, service: Service) -> ASGIRouteHandler:
-        """The handler of this call in an application."""
+    def handler(self, service: Service) -> ASGIApp:
+        """The function that answers this call of a service."""
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             await self._handle(service, scope, receive, send)
 
         handle.__doc__ = self.answer.__doc__
+        return handle
+
+    def route(self, handler: ASGIApp) -> ASGIRouteHandler:
+        """The handler as a route of an application, for whatever form of the path the framework knows."""
         opt = {"endpoint": self.endpoint, "method": "POST"}
-        return ASGIRouteHandler(self.path, opt=opt, copy_scope=False)(handle)
+        return ASGIRouteHandler(self.path, opt=opt, copy_scope=False)(handler)
 
     async def _handle(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
