@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -29,47 +28,37 @@ out_option = click.option(
 )
 
 
-class _Day(click.ParamType[date]):
-    name = "day"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> date:
-        try:
-            return datetime.strptime(value, "%Y-%m-%d").date()
-        except ValueError:
-            self.fail(f"{value!r} is no day: write it as 2026-03-31", param, ctx)
+_day = click.DateTime(["%Y-%m-%d"])
 
 
-class _Duration(click.ParamType[timedelta]):
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _duration(_context: click.Context, _parameter: click.Parameter, text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
 @database_option
 @out_option
 @click.option("--experiment", metavar="KEY", help="Only what names this experiment.")
-@click.option("--from", "first", type=_Day(), metavar="DAY", help="The first day, e.g. 2026-03-01.")
-@click.option("--to", "last", type=_Day(), metavar="DAY", help="The last day.")
+@click.option("--from", "first", type=_day, metavar="DAY", help="The first day, e.g. 2026-03-01.")
+@click.option("--to", "last", type=_day, metavar="DAY", help="The last day.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def export(
     database_url: str,
     out: Path,
     experiment: str | None,
-    first: date | None,
-    last: date | None,
+    first: datetime | None,
+    last: datetime | None,
     as_json: bool,
 ) -> None:
     """Copy closed days of events and assignments into Parquet, for a warehouse."""
     if first is not None and last is not None and first > last:
-        usage(f"--from {first} --to {last}: the first day is after the last")
+        usage(f"--from {first:%F} --to {last:%F}: the first day is after the last")
     with opened(database_url) as database, on_stderr().status("reading the ledger") as status:
         database.require_current()
-        wanted = exporting.Wanted(experiment, first, last)
+        wanted = exporting.Wanted(experiment, first and first.date(), last and last.date())
         done = exporting.export(database, out, wanted, status.update)
     if as_json:
         click.echo(json.dumps({"rows": done.rows, "written": done.written, "unchanged": done.unchanged}))
@@ -81,7 +70,11 @@ def export(
 @database_option
 @out_option
 @click.option(
-    "--older-than", required=True, type=_Duration(), metavar="DURATION", help="At least 90d: of which age."
+    "--older-than",
+    required=True,
+    callback=_duration,
+    metavar="DURATION",
+    help="How long ago the day of an event has ended: at least 90d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def retain(database_url: str, out: Path, older_than: timedelta, as_json: bool) -> None:

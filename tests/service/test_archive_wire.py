@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.archive import retention
 from service.archive.retention import retain
+from service.ledger.backend import DatabaseKind
 from service.ledger.verify import verify
 from tests.service.archives import DAYS_90
 from tests.service.conftest import Shop
@@ -141,3 +144,26 @@ def test_a_person_is_erased_and_nothing_of_them_lies_in_the_files(shop: Shop, tm
     assert shop.get("/v1/units/ann").status_code == 404
     assert shop.get("/v1/store/summary").json() == before
     assert verify(shop.database, full=True).is_exact
+
+
+def test_an_event_sent_while_it_is_being_archived_is_a_duplicate(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shop.database.kind is not DatabaseKind.POSTGRES:
+        pytest.skip("on SQLite no service runs while events are archived")
+    monkeypatch.setattr(retention, "FILE_ROWS_MAX", 20)
+    view = {"type": "product_view", "sku": "X", "occurred_at": OLD}
+    events = [{"event_id": f"many-{n}", "unit_id": f"u{n % 7}", **view} for n in range(400)]
+    assert shop.post("/v1/events", {"events": events}).json()["accepted"] == 400
+    shop.post("/v1/events", {"event_id": "last", "type": "product_view", "unit_id": "u", "sku": "Z"})
+    archiving = threading.Thread(target=archived, args=(shop, tmp_path))
+    archiving.start()
+    asked = 0
+    while archiving.is_alive() or asked == 0:
+        answer = shop.post("/v1/events", {"events": events}).json()
+        assert (answer["accepted"], answer["duplicates"]) == (0, 400)
+        asked += 1
+    archiving.join()
+    assert asked > 3
+    report = verify(shop.database, full=True)
+    assert (report.is_exact, report.archived_events) == (True, len(EVENTS) + 400), report.examples
