@@ -332,6 +332,20 @@ def test_sigterm_drains_all_workers(workers: Workers) -> None:
     assert workers.log.read_text().count('"drained"') == 2
 
 
+def test_a_second_signal_kills_the_workers(workers: Workers) -> None:
+    """A request whose body never comes holds its worker; the supervisor does not wait for it any longer."""
+    eventually(lambda: live_workers(workers) == {"0", "1"}, BUSY_S)
+    pids = workers.pids
+    with socket.create_connection(("127.0.0.1", int(workers.url.rsplit(":", 1)[1])), timeout=20) as held:
+        headers = f"Host: x\r\nAuthorization: Bearer {workers.key}\r\nContent-Length: 50\r\n\r\n"
+        held.sendall(f"POST /v1/assign HTTP/1.1\r\n{headers}".encode())
+        workers.process.send_signal(signal.SIGTERM)
+        eventually(lambda: '"draining"' in workers.log.read_text(), BUSY_S)
+        workers.process.send_signal(signal.SIGTERM)
+        assert workers.process.wait(5) == 1
+    assert all(is_gone(pid) for pid in pids)
+
+
 def ask_live(url: str, load: Load) -> None:
     with httpx.Client(timeout=20) as client:
         while True:
