@@ -16,6 +16,7 @@ from service.catalogue import StoreState
 from service.jobs.allocator import publish_first, republish
 from service.ledger import schema
 from service.ledger.folds import mark_all
+from service.ledger.statements import comparable
 from service.problems import conflict, not_found
 from service.wire import merge_patch, refuse_unknown, stale
 
@@ -219,7 +220,7 @@ def _set_variants(change: Change, experiment_no: int, experiment: Experiment) ->
 def _row(change: Change, key: str) -> Any:
     table = schema.experiment
     row = change.connection.execute(
-        select(table).where(table.c.store_no == change.store.store_no, table.c.key == key)
+        select(table).where(table.c.store_no == change.store.store_no, table.c.key == comparable(key))
     ).first()
     if row is None:
         raise not_found("experiment", key)

@@ -24,6 +24,8 @@ from service.ledger.database import Database
 from tests.processes import free_port
 
 USER = "rialto"
+GUARDED = "guarded"
+"""A user who would need a password, if a test made one."""
 TEMPLATE = "rialto_template"
 START_S = 60
 FAST: dict[str, str] = {"fsync": "off", "full_page_writes": "off"}
@@ -31,7 +33,7 @@ FAST: dict[str, str] = {"fsync": "off", "full_page_writes": "off"}
 
 
 class PostgresServer:
-    """A server on a free port of 127.0.0.1 that no password protects; `start` and `stop` at will."""
+    """A server on a free port of 127.0.0.1, to be started and stopped; it asks next to nobody for a password."""
 
     def __init__(self, folder: Path, programs: Path, settings: dict[str, str]) -> None:
         self.folder = folder
@@ -51,6 +53,8 @@ class PostgresServer:
         if self._user is not None:
             os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
         self._run("initdb", "--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync")
+        rules = folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {GUARDED} all scram-sha-256\n{rules.read_text()}")
 
     @property
     def log(self) -> str:

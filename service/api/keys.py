@@ -17,6 +17,7 @@ from service.clock import to_wire
 from service.context import service_of
 from service.keys import PUBLISHABLE_SCOPES, KeyKind, Scope, create_key
 from service.ledger import schema
+from service.ledger.statements import comparable, number
 from service.problems import Problem, bad_field, conflict, not_found
 from service.wire import Label, Wire, answer, body_of, query_of
 
@@ -56,7 +57,7 @@ async def list_keys(request: AnyRequest) -> Response[bytes]:
     table = schema.api_key
     statement = (
         select(table)
-        .where(table.c.store_no == principal_of(request).store_no, table.c.key_no > row_after(page))
+        .where(table.c.store_no == principal_of(request).store_no, table.c.key_no > number(row_after(page)))
         .order_by(table.c.key_no)
         .limit(page.limit + 1)
     )
@@ -105,7 +106,7 @@ async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
 
     def run(connection: Connection) -> Mapping[Any, Any]:
         table = schema.api_key
-        mine = (table.c.store_no == store.store_no) & (table.c.public_id == key_id)
+        mine = (table.c.store_no == store.store_no) & (table.c.public_id == comparable(key_id))
         open_keys = update(table).where(mine, table.c.revoked_at_us.is_(None))
         connection.execute(open_keys.values(revoked_at_us=at_us))
         row = connection.execute(select(table).where(mine)).mappings().first()

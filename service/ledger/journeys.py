@@ -17,7 +17,7 @@ from service.decision_ids import DecisionRef
 from service.ledger import schema
 from service.ledger.notices import announce_erased
 from service.ledger.shown import Step, steps_of
-from service.ledger.statements import chunks
+from service.ledger.statements import chunks, number
 from service.ledger.units import find_units, hashes_of, members_of, persons_of
 
 SHARE_TOTAL = 1 << 32
@@ -46,7 +46,7 @@ def decisions_after(
         statement = statement.where(table.unit_no.in_(wanted.unit_nos))
     statement = _between(statement, table.at_us, wanted)
     place = tuple_(table.unit_no, table.experiment_no, table.period)
-    statement = statement.where(place > tuple_(*after)) if after else statement
+    statement = statement.where(place > tuple_(*map(number, after))) if after else statement
     statement = statement.order_by(table.unit_no, table.experiment_no, table.period)
     return connection.execute(statement.limit(limit)).all()
 

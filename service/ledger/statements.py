@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, UpdateBase
+from sqlalchemy import BigInteger, BindParameter, Connection, Table, UpdateBase, literal
 from sqlalchemy.dialects import postgresql, sqlite
 
 Value = TypeVar("Value")
@@ -40,6 +40,16 @@ def execute_encoded(connection: Connection, statement: UpdateBase, rows: Sequenc
     else:
         values = list(rows)
     connection.exec_driver_sql(str(compiled), values)
+
+
+def comparable(text: str) -> str:
+    """A text from outside, as all databases can compare it; one that no row may hold still finds none."""
+    return text.replace("\x00", "\ufffd")  # PostgreSQL knows no U+0000, and refuses to look for it
+
+
+def number(value: int) -> BindParameter[int]:
+    """A number from outside, which may be beyond those of the column it is compared with."""
+    return literal(value, BigInteger)
 
 
 def chunks(values: Iterable[Value], size: int = CHUNK) -> Iterator[list[Value]]:
