@@ -111,10 +111,20 @@ class StoreState:
     version: int
     settings: StoreSettings
     experiments: Mapping[str, LiveExperiment]
+    _currencies: frozenset[str] | None = field(init=False, repr=False, compare=False, default=None)
     _touchpoints: Mapping[str, tuple[LiveExperiment, ...]] | None = field(
         init=False, repr=False, compare=False, default=None
     )
     revision: int = 0  # moves with every change of what stands here; 0: not from the ledger
+
+    @property
+    def currencies(self) -> frozenset[str]:
+        """The store's currency, and its experiments'."""
+        if self._currencies is None:
+            found = {live.experiment.currency for live in self.experiments.values()}
+            object.__setattr__(self, "_currencies", frozenset({self.settings.currency, *found}))
+        assert self._currencies is not None
+        return self._currencies
 
     def by_no(self, experiment_no: int) -> LiveExperiment | None:
         """The experiment of that number, when it is this store's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,7 +34,9 @@ PPM = 1_000_000
 CONVERTED_MAX = 10**15
 RESERVED_EVENT_ID = "rialto:"
 """How the ids of our own events begin; a caller's may not."""
-COLUMNS = ("event_id", "type", "occurred_at", "unit_id", "ids", "decision_id", "order_id", "refund_id")
+COLUMNS = frozenset(
+    ("event_id", "type", "occurred_at", "unit_id", "ids", "decision_id", "order_id", "refund_id")
+)
 """Fields that have a column of their own, or (ids) live in the unit table."""
 
 
@@ -53,6 +54,7 @@ class Arrived:
     decision: DecisionRef | None
     order_id: str | None
     refund_id: str | None
+    content: dict[str, Any]  # as plain values
 
 
 def arrive(store: StoreState, caller: Principal, struct: AnyEvent, now_us: int) -> Arrived:
@@ -74,17 +76,19 @@ def arrive(store: StoreState, caller: Principal, struct: AnyEvent, now_us: int) 
         _convertible(store, struct)
     _properties(struct)
     occurred_at_us, is_clamped = _time(caller, given(struct.occurred_at), now_us)
+    content: dict[str, Any] = msgspec.to_builtins(struct)
     return Arrived(
         struct=struct,
         type=str(struct.__struct_config__.tag),
         occurred_at_us=occurred_at_us,
         received_at_us=now_us,
         is_clamped=is_clamped,
-        digest=_digest(store, struct),
+        digest=_digest(store, struct, content),
         reach=reach,
         decision=decision,
         order_id=getattr(struct, "order_id", None),
         refund_id=given(getattr(struct, "refund_id", UNSET)),
+        content=content,
     )
 
 
@@ -95,18 +99,7 @@ def body_of(store: StoreState, event: Arrived) -> dict[str, Any]:
     of the store's settings never restates what was recorded under the old ones.
     """
     settings = store.settings
-    body: dict[str, Any] = msgspec.to_builtins(event.struct)
-    for column in (
-        "event_id",
-        "type",
-        "occurred_at",
-        "unit_id",
-        "ids",
-        "decision_id",
-        "order_id",
-        "refund_id",
-    ):
-        body.pop(column, None)
+    body = {name: value for name, value in event.content.items() if name not in COLUMNS}
     struct = event.struct
     if isinstance(struct, wire.Order):
         body["cost"] = _cost(struct, settings.default_cost_rate)
@@ -175,7 +168,9 @@ def _convertible(store: StoreState, order: wire.Order) -> None:
 
 
 def _properties(struct: AnyEvent) -> None:
-    faults = open_map_faults(given(struct.properties) or {}, "/properties")
+    if struct.properties is UNSET:
+        return
+    faults = open_map_faults(struct.properties, "/properties")
     if faults:
         raise bad_request(faults)
 
@@ -197,16 +192,15 @@ def _time(caller: Principal, occurred_at: Any, now_us: int) -> tuple[int, bool]:
     return min(at_us, now_us), at_us > now_us
 
 
-def _digest(store: StoreState, struct: AnyEvent) -> bytes:
+def _digest(store: StoreState, struct: AnyEvent, content: Mapping[str, Any]) -> bytes:
     """Of the content as sent, without the event's own id: a time the server set is not content."""
-    content: dict[str, Any] = msgspec.to_builtins(struct)
-    content.pop("event_id")
     occurred_at = given(struct.occurred_at)
-    if occurred_at is not None:
-        content["occurred_at"] = to_micros(occurred_at)
-    text = json.dumps(content, sort_keys=True)
+    said = {**content, "event_id": None, "occurred_at": occurred_at and to_micros(occurred_at)}
     # Keyed: an erased person's ids cannot be guessed back from it.
-    return blake2b(text.encode(), digest_size=16, key=store.secret).digest()
+    return blake2b(_in_order(said), digest_size=16, key=store.secret).digest()
+
+
+_in_order = msgspec.json.Encoder(order="sorted").encode
 
 
 def _cost(order: wire.Order, default_rate: float | None) -> int | None:
@@ -227,12 +221,14 @@ def _rates(store: StoreState, order: wire.Order) -> dict[str, str]:
     `fx_rate` and the store's `fx_rates` say how many units of the store's currency one unit of another
     is worth; an experiment in a third currency is reached through the store's.
     """
-    home, rates = store.settings.currency, dict(store.settings.fx_rates)
-    own = given(order.fx_rate)
+    home = store.settings.currency
+    wanted = store.currencies - {order.currency}
+    if not wanted:
+        return {}
+    rates, own = store.settings.fx_rates, given(order.fx_rate)
     to_home = "1" if order.currency == home else (repr(own) if own else rates.get(order.currency))
     if to_home is None:
         return {}
-    wanted = {home, *(live.experiment.currency for live in store.experiments.values())} - {order.currency}
     found: dict[str, str] = {}
     for currency in sorted(wanted):
         if currency == home:

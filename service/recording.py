@@ -201,21 +201,20 @@ def _append(
     numbers: Sequence[int],
     at_us: int,
 ) -> None:
-    marked: dict[int, None] = {}
-    order_ids: dict[str, None] = {}
+    marked: set[tuple[int | None, str | None]] = set()  # a unit, an order, or one of each
     for event, event_no in zip(events, numbers, strict=True):
         batch.add(statements.EVENT, _row(store, event, event_no))
+        order_id = event.order_id
         for unit_no, kinds in _reached(store, known, event).items():
             batch.add(statements.EVENT_UNIT, (unit_no, event_no, kinds))
-            marked[unit_no] = None
-        if event.order_id is not None:
-            order_ids[event.order_id] = None
+            marked.add((unit_no, order_id))
+            order_id = None  # is said
+        if order_id is not None:
+            marked.add((None, order_id))
     for link in known.linked:
         batch.add(statements.PERSON, link)
-    for unit_no in marked:
-        batch.add(statements.MARK, (store.store_no, unit_no, None, at_us))
-    for order_id in order_ids:
-        batch.add(statements.MARK, (store.store_no, None, order_id, at_us))
+    for unit_no, order_id in marked:
+        batch.add(statements.MARK, (store.store_no, unit_no, order_id, at_us))
 
 
 def _row(store: StoreState, event: Arrived, event_no: int) -> tuple[Any, ...]:

@@ -73,8 +73,10 @@ def _skew_s(database: Database, connection: Connection) -> float:
         return float(now) - time.time()
     store, event = schema.store.c, schema.event.c
     latest_us = connection.execute(
-        select(func.max(event.received_at_us))
+        select(event.received_at_us)
         .join_from(schema.event, schema.store, store.store_no == event.store_no)
         .where(store.is_simulated.is_(False))
+        .order_by(event.event_no.desc())
+        .limit(1)
     ).scalar()
     return max(0.0, latest_us / 1e6 - time.time()) if latest_us else 0.0

@@ -209,7 +209,6 @@ class EventRow(SQLModel, table=True):
     __tablename__ = "event"
     __table_args__ = (
         Index("event_key", "store_no", "event_id", unique=True),
-        Index("event_time", "store_no", "received_at_us"),
         Index("event_order", "store_no", "order_id", sqlite_where=text("order_id IS NOT NULL")),
         Index(
             "order_key",
@@ -259,14 +258,14 @@ class EventUnitRow(SQLModel, table=True):
 
 
 class MarkRow(SQLModel, table=True):
-    """A unit, or an order, with rows not yet folded: appended with the rows, taken away when folded.
+    """A unit, an order, or both, with rows not yet folded: appended with them, taken away when folded.
 
     A log, not a set: a second mark of a unit is a second row, so that a mark made while the unit is being
     folded is never taken away with the one before it.
     """
 
     __tablename__ = "mark"
-    __table_args__ = (Index("mark_store", "store_no", "mark_no"), {"sqlite_autoincrement": True})
+    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice
     mark_no: int = _row_no()
     store_no: int
     unit_no: int | None = _big(nullable=True)

@@ -131,7 +131,7 @@ def _marks() -> None:
         sa.PrimaryKeyConstraint("mark_no"),
         sqlite_autoincrement=True,
     )
-    op.create_index("mark_store", "mark", ["store_no", "mark_no"])
+    op.drop_index("event_time", "event")
     now_us = time.time_ns() // 1000
     op.execute(f"INSERT INTO mark (store_no, unit_no, at_us) SELECT store_no, unit_no, {now_us} FROM dirty_unit")
     op.execute(
