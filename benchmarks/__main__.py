@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -79,6 +80,9 @@ def _measure(part: str, bench: Bench) -> bool:
     except BenchmarkFailed as error:
         sys.stderr.write(f"error: {part}: {error}\n")
         found["failed"] = str(error)
+    except Exception as error:  # the other parts are measured all the same
+        traceback.print_exc()
+        found["failed"] = f"{type(error).__name__}: {error}"
     found["seconds"] = round(time.monotonic() - start)
     results.keep(part, found)
     return "data" in found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import text
 
-from benchmarks.rounds import cpu_seconds
+from benchmarks.rounds import cpu_seconds_of_all
 from benchmarks.wrk import BenchmarkFailed
 from service.ledger.database import Database
 from tests.postgres import PostgresServer, running_server
@@ -54,7 +54,7 @@ class Postgres:
 
     def cpu_seconds(self) -> float:
         """CPU of all its processes so far."""
-        return cpu_seconds(self.pid)
+        return cpu_seconds_of_all(self.pid)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -15,13 +16,13 @@ from benchmarks.wrk import Answers, total
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: what was done in it, how long it took, and the server's CPU meanwhile."""
+    """One run: what was done in it, how long it took, and the CPU of the server's own process meanwhile."""
 
     items: int
     seconds: float
     cpu_s: float
     answers: Answers
-    database_cpu_s: float = 0.0  # of a database server, beside it
+    beside_cpu_s: float = 0.0  # of processes it started (the folder), and of a database server
 
     @property
     def rate(self) -> float:
@@ -71,8 +72,8 @@ class Series:
             "ratios": [round(ratio, 4) for ratio in self.ratios],
             "cpu_ratios": [round(ratio, 4) for ratio in self.cpu_ratios],
             "cpu_us": round(median(sample.cpu_us for sample in self.samples), 1),
-            "database_cpu_us": round(
-                median(1e6 * sample.database_cpu_s / sample.items for sample in self.samples), 1
+            "beside_cpu_us": round(
+                median(1e6 * sample.beside_cpu_s / sample.items for sample in self.samples), 1
             ),
             "latency_ms": {
                 name: round(median(answers.latency_us[name] for answers in last) / 1000, 2)
@@ -115,19 +116,32 @@ def alternate(
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far of a process, its threads, and the processes it has started."""
+    """User and system time of a process so far, its threads included."""
+    return _ticks(pid, 11, 13)
+
+
+def cpu_seconds_of_all(pid: int) -> float:
+    """The same with the processes it has started, those that have ended included."""
+    seconds = _ticks(pid, 11, 15)
+    for child in _children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            seconds += cpu_seconds_of_all(child)
+    return seconds
+
+
+def _ticks(pid: int, first: int, end: int) -> float:
+    """Seconds of utime, stime, and of ended children cutime, cstime: fields 11 to 14 after the name."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(") ")[2].split()
-    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # with children that have ended
-    return own + sum(cpu_seconds(child) for child in _children(pid))
+    return sum(map(int, fields[first:end])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children(pid: int) -> list[int]:
     """Processes that any thread of this one has started and that run."""
-    return [
-        int(child)
-        for found in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in found.read_text("ascii").split()
-    ]
+    children: list[int] = []
+    for found in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            children += map(int, found.read_text("ascii").split())
+    return children
 
 
 def resident_mb(pid: int) -> float:

@@ -21,12 +21,11 @@ PATHS = {
 
 def paths(data: dict[str, Any]) -> list[str]:
     """The paths of a part, one a row."""
-    with_database = any(row["database_cpu_us"] for row in data["paths"].values())
     head = "| path | per second | least to most | nothing beside it | ratio | CPU ratio | CPU µs | "
     rows = [f"{head}p50 / p99 ms | answers |", "|---|---|---|---|---|---|---|---|---|"]
     for name, row in data["paths"].items():
         rates = row["rates"]
-        cpu = f"{row['cpu_us']:.0f}" + (f" + {row['database_cpu_us']:.0f}" if with_database else "")
+        cpu = f"{row['cpu_us']:.0f} + {row['beside_cpu_us']:.0f}"
         answers = ", ".join(f"{count:,} {reason}" for reason, count in row["answers"].items()) or "all taken"
         rows.append(
             f"| {PATHS[name]} | {median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
@@ -41,8 +40,7 @@ def paths(data: dict[str, Any]) -> list[str]:
             taken = f"{count['acknowledged']:,} acknowledged, all in the ledger"
             rows += ["", f"Rows of {table}: {taken}{surplus}."]
     rows += ["", "Latencies are wrk's, at saturation."]
-    if with_database:
-        rows.append("CPU µs: the service's + the database server's own, which shares the same cores.")
+    rows.append("CPU µs an item: the server's process + those beside it (the folder's, PostgreSQL's).")
     if any(name.startswith("events") for name in data["paths"]):
         rows.append(
             "An event is one of a storefront's mix (of ten: 4 exposures, a click, 2 product views, a cart, a "

@@ -18,7 +18,7 @@ import httpx
 
 from benchmarks import shop
 from benchmarks.databases import counts
-from benchmarks.rounds import Sample, cpu_seconds
+from benchmarks.rounds import Sample, cpu_seconds, cpu_seconds_of_all
 from benchmarks.wrk import Answers, BenchmarkFailed, Load, run
 
 CONNECTIONS = 64
@@ -43,19 +43,16 @@ class Server:
 
     def measure(self, load: Load, seconds: float, *, connections: int = CONNECTIONS) -> Sample:
         """Drive it for so many seconds."""
-        before, database_before = cpu_seconds(self.pid), self._database_cpu()
+        before, beside_before = cpu_seconds(self.pid), self._beside_cpu()
         answers = run(load, self.port, connections=connections, seconds=seconds)
+        own, beside = cpu_seconds(self.pid) - before, self._beside_cpu() - beside_before
         self.driven.append(answers)
-        return Sample(
-            answers.items,
-            answers.seconds,
-            cpu_seconds(self.pid) - before,
-            answers,
-            self._database_cpu() - database_before,
-        )
+        return Sample(answers.items, answers.seconds, own, answers, beside)
 
-    def _database_cpu(self) -> float:
-        return self.database_cpu() if self.database_cpu is not None else 0.0
+    def _beside_cpu(self) -> float:
+        """CPU of the processes it started, and of the database's."""
+        started = cpu_seconds_of_all(self.pid) - cpu_seconds(self.pid)
+        return started + (self.database_cpu() if self.database_cpu is not None else 0.0)
 
 
 @dataclass(slots=True)

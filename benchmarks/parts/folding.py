@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import shop
 from benchmarks.bench import Bench
 from benchmarks.databases import counts, newest_mark
-from benchmarks.rounds import Sample, cpu_seconds
+from benchmarks.rounds import Sample, cpu_seconds_of_all
 from benchmarks.servers import Rialto, rialto
 
 PER_BODY = 100
@@ -28,9 +28,9 @@ def folding(bench: Bench) -> dict[str, Any]:
         marks = _Marks(server)
         marks.wait_after(server.measure(load, 0.5, connections=CONNECTIONS))
         for _ in range(bench.rounds):
-            cpu_before = cpu_seconds(server.pid)
+            cpu_before = cpu_seconds_of_all(server.pid)
             sample = server.measure(load, bench.seconds, connections=CONNECTIONS)
-            cpu_taken, start = cpu_seconds(server.pid), time.perf_counter()
+            cpu_taken, start = cpu_seconds_of_all(server.pid), time.perf_counter()
             waiting = marks.wait_after(sample)
             rounds.append(
                 fold_figures(
@@ -38,8 +38,8 @@ def folding(bench: Bench) -> dict[str, Any]:
                     ingest_s=sample.seconds,
                     waiting=waiting,
                     drain_s=time.perf_counter() - start,
-                    drain_cpu_s=cpu_seconds(server.pid) - cpu_taken,
-                    cpu_s=cpu_seconds(server.pid) - cpu_before,
+                    drain_cpu_s=cpu_seconds_of_all(server.pid) - cpu_taken,
+                    cpu_s=cpu_seconds_of_all(server.pid) - cpu_before,
                 )
             )
         return {"rounds": rounds, "ledger": server.check_ledger()} | _medians(rounds)

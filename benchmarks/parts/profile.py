@@ -18,6 +18,8 @@ from benchmarks.wrk import BenchmarkFailed, Load
 
 RATE = 200  # samples a second
 TOP = 15
+IDLE = re.compile(r"^(_worker|wait|select|EpollSelector\.select|Connection\.wait|Condition\.wait) \(")
+"""Threads that wait for work or for a server, which py-spy takes for running."""
 
 
 def profile(bench: Bench) -> dict[str, Any]:
@@ -78,9 +80,9 @@ def summarised(stacks: str) -> dict[str, Any]:
     packages: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
-        if not stack:
-            continue
         last = _short(stack.split(";")[-1])
+        if not stack or IDLE.match(last):
+            continue
         alone[last] += int(count)
         packages[_package(last)] += int(count)
     total = sum(alone.values()) or 1
