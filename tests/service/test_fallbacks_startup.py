@@ -103,7 +103,7 @@ class Ledger:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, empty_ledger: bytes, open_shop: Callable[..., Shop]) -> Ledger:
+def ledger(tmp_path: Path, sqlite_only: None, open_shop: Callable[..., Shop]) -> Ledger:
     shop = open_shop()
     shop.running()
     revoked = shop.post("/v1/keys", {"kind": "sk", "scopes": ["assign"]}).json()
@@ -290,21 +290,24 @@ def test_a_file_held_exclusively_is_waited_for(serve: Callable[..., Waiter], led
     assert waiter.assign(ledger.keys.secret_key, unit_id="u").json()["reason"] == "assigned"
 
 
-def test_the_file_is_kept_by_the_service_itself(serve: Callable[..., Waiter], ledger: Ledger) -> None:
-    """From a running service to the next start without its ledger, killed in between."""
-    path = standby.path_for(Settings(database_url=ledger.url))
-    path.unlink()
-    first = serve(ledger.url)
+def test_the_file_is_kept_by_the_service_itself(
+    serve: Callable[..., Waiter], ledger: Ledger, tmp_path: Path
+) -> None:
+    """From a running service to the next start without its disk, killed in between."""
+    state = str(tmp_path / "state")
+    path = standby.path_for(Settings(database_url=ledger.url, state_dir=state))
+    first = serve(ledger.url, "--state-dir", state)
+    eventually(first.is_ready, 30)
     headers = {"Authorization": f"Bearer {ledger.keys.secret_key}"}
     made = first.client.post("/v1/experiments", json=document("second", touchpoint="cart"), headers=headers)
     assert made.status_code == 201
     eventually(lambda: path.exists() and '"second"' in path.read_text("utf-8"), 20)
     first.process.kill()
     first.process.wait()
-    with away(ledger.file):
-        second = serve(ledger.url)
-        told = second.assign(ledger.keys.secret_key, unit_id="u", experiment="second")
-        assert (told.status_code, told.json()["experiment"]) == (200, "second")
+    shutil.move(ledger.file.parent, tmp_path / "unmounted")
+    second = serve(ledger.url, "--state-dir", state)
+    told = second.assign(ledger.keys.secret_key, unit_id="u", experiment="second")
+    assert (told.status_code, told.json()["experiment"]) == (200, "second")
 
 
 def test_a_second_service_on_one_file_is_refused_not_left_waiting(
