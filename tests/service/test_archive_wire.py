@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from service.archive import retention
+from service.archive import commands, retention
 from service.archive.retention import retain
 from service.ledger.backend import DatabaseKind
 from service.ledger.verify import verify
-from tests.service.archives import DAYS_90
+from tests.service.archives import DAYS_90, asked, run
 from tests.service.conftest import Shop
 
 pytest.importorskip("duckdb", reason="the archive needs DuckDB: pip install 'rialto[archive]'")
@@ -146,6 +146,33 @@ def test_a_person_is_erased_and_nothing_of_them_lies_in_the_files(shop: Shop, tm
     assert verify(shop.database, full=True).is_exact
 
 
+def test_export_and_query_run_beside_the_service(shop: Shop, tmp_path: Path) -> None:
+    shop.post("/v1/clock", {"now": "2026-07-03T00:00:00Z"})
+    sql = "SELECT event_id, experiment, unit_nos, amount_minor, day FROM events ORDER BY event_no"
+    before = asked(shop.database.url, sql)
+    told = "the same before and after, from the ledger or from the archive"
+    files: list[dict[str, bytes]] = []
+    for name in ("hot", "cold"):
+        out = tmp_path / name
+        done = run(commands.export, "--database", shop.database.url, "--out", out, "--json")
+        assert done.returncode == 0, done.stderr
+        assert asked(shop.database.url, sql) == before, told
+        files.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*.parquet")})
+        if name == "hot":
+            assert archived(shop, tmp_path) == len(EVENTS)
+    assert files[0] == files[1], told
+    assert [row["event_id"] for row in before] == [*(e["event_id"] for e in EVENTS), "newest"]
+    persons = "SELECT person_no, count(*) AS ids FROM units_hashed GROUP BY 1 HAVING count(*) > 1"
+    (person,) = asked(shop.database.url, persons)
+    assert person["ids"] == 2
+    orders = asked(shop.database.url, "SELECT order_id, amount_minor, refunded_minor FROM orders ORDER BY 1")
+    assert orders == [
+        {"order_id": "O", "amount_minor": 2500, "refunded_minor": 50},
+        {"order_id": "unborn", "amount_minor": 0, "refunded_minor": 0},
+    ]
+    assert len(asked(shop.database.url, "SELECT * FROM assignments WHERE is_control IS NOT NULL")) == 1
+
+
 def test_an_event_sent_while_it_is_being_archived_is_a_duplicate(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,12 +185,12 @@ def test_an_event_sent_while_it_is_being_archived_is_a_duplicate(
     shop.post("/v1/events", {"event_id": "last", "type": "product_view", "unit_id": "u", "sku": "Z"})
     archiving = threading.Thread(target=archived, args=(shop, tmp_path))
     archiving.start()
-    asked = 0
-    while archiving.is_alive() or asked == 0:
+    sent = 0
+    while archiving.is_alive() or sent == 0:
         answer = shop.post("/v1/events", {"events": events}).json()
         assert (answer["accepted"], answer["duplicates"]) == (0, 400)
-        asked += 1
+        sent += 1
     archiving.join()
-    assert asked > 3
+    assert sent > 3
     report = verify(shop.database, full=True)
     assert (report.is_exact, report.archived_events) == (True, len(EVENTS) + 400), report.examples
