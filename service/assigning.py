@@ -25,6 +25,8 @@ from service.ledger.shown import OFFER
 from service.ledger.units import KIND_BITS, PERSON_KINDS
 
 SHARE_TOTAL = 1 << 32
+OPEN = (Lifecycle.RUNNING, Lifecycle.PAUSED)
+"""States in which an experiment answers the units it has."""
 
 
 class Mode(StrEnum):
@@ -100,7 +102,7 @@ def _decide(found: Assignments, ask: Ask) -> Decision:
 
 def _decide_in(found: Assignments, ask: Ask, live: LiveExperiment) -> Decision:
     store = found.store
-    if live.state not in (Lifecycle.RUNNING, Lifecycle.PAUSED) or live.policy is None:
+    if live.state not in OPEN or live.policy is None:
         return Decision("no_experiment", live)
     raw_id = _raw_id(ask, live)
     if raw_id is None:
@@ -187,7 +189,7 @@ def _in_layer(found: Assignments, live: LiveExperiment, unit: bytes, unit_no: in
     layer = live.experiment.layer
     if layer is None:
         return True
-    others = [e for e in _layer_mates(found.store, live) if e.state in (Lifecycle.RUNNING, Lifecycle.PAUSED)]
+    others = [e for e in _layer_mates(found.store, live) if e.state in OPEN]
     group = [] if unit_no is None else _one_with(found, live, unit_no)
     taken = [e.key for e in others if any(found.rows.get((e.experiment_no, member)) for member in group)]
     if taken:

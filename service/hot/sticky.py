@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from service.assigning import Ask, Decision, Mode, again, still_serves, what_is_shown
+from service.assigning import OPEN, Ask, Decision, Mode, again, still_serves, what_is_shown
 from service.catalogue import StoreState
 from service.hot.assignments import Enrolled
 
@@ -64,7 +64,7 @@ class Sticky:
             return None
         live = ask.experiments[0]
         raw_id = ask.ids.get(live.experiment.unit)
-        if raw_id is None:
+        if raw_id is None or live.state not in OPEN:
             return None
         key = (live.experiment_no, raw_id)
         known = self._known.pop(key, None)

@@ -28,6 +28,9 @@ from service.metrics import Metrics
 from service.recording import Outcome, record_many
 
 BATCH_MAX = 1024
+"""Assignments and events decided together, unless one request alone brings more."""
+ITEMS_PER_REQUEST = 8
+"""Of them this many times as many may wait as requests: a queue of long lists is full much earlier."""
 RACES_MAX = 5
 SWEEP_S = 0.01
 FALLBACK = "fallback"
@@ -57,6 +60,11 @@ class Waiting:
     decisions: list[Decision] = field(default_factory=list[Decision])
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
 
+    @property
+    def size(self) -> int:
+        """How many assignments and events it is about."""
+        return len(self.asks) + len(self.events)
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
@@ -74,6 +82,7 @@ class Writer:
         self._metrics = metrics
         self._queue_max = queue_max
         self._queue: deque[Waiting] = deque()
+        self._items = 0  # in the queue
         self._timed: deque[Waiting] = deque()
         self._jobs: deque[_Job] = deque()
         self._background: deque[_Job] = deque()
@@ -154,8 +163,9 @@ class Writer:
         return asyncio.get_running_loop().create_future()
 
     def _enqueue(self, waiting: Waiting) -> None:
-        self._refuse(len(self._queue))
+        self._refuse(max(len(self._queue), self._items // ITEMS_PER_REQUEST))
         self._queue.append(waiting)
+        self._items += waiting.size
         self._came.set()
 
     def _refuse(self, queued: int) -> None:
@@ -168,12 +178,20 @@ class Writer:
         while await self._has(self._queue, self._came):
             await asyncio.sleep(0)  # requests that came with the first one are of its batch
             async with self.ledger.turns:
-                taken = min(BATCH_MAX, len(self._queue))
-                await self._serve([self._queue.popleft() for _ in range(taken)])
+                await self._serve(self._next_batch())
         if self._not_shown:
             batch = Round()
             batch.rows[statements.SHOWN_CHANGE.table] += self._not_shown
             await self.ledger.commit(batch)
+
+    def _next_batch(self) -> list[Waiting]:
+        batch = [self._queue.popleft()]
+        size = batch[0].size
+        while self._queue and size + self._queue[0].size <= BATCH_MAX:
+            batch.append(self._queue.popleft())
+            size += batch[-1].size
+        self._items -= size
+        return batch
 
     async def _pump_jobs(self) -> None:
         while await self._has(self._jobs, self._job_came) or self._background:
