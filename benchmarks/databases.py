@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -51,6 +52,12 @@ class Postgres:
     def new_database(self) -> str:
         """The address of an empty database."""
         return self.server.new_database()
+
+    def version(self) -> str:
+        """What the server says of itself."""
+        with psycopg.connect(self.server.url("postgres")) as connection:
+            (said,) = connection.execute("SHOW server_version").fetchone() or ("unknown",)
+            return said
 
     def cpu_seconds(self) -> float:
         """CPU of all its processes so far."""

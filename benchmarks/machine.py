@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -37,6 +38,9 @@ def machine(work: Path) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Versions of all that takes part."""
     found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "wrk": _wrk()}
+    if node := shutil.which("node"):
+        said = subprocess.run([node, "--version"], capture_output=True, text=True)
+        found["node"] = said.stdout.strip().removeprefix("v")
     for name in PACKAGES:
         try:
             found[name] = version(name)

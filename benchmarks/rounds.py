@@ -129,6 +129,19 @@ def cpu_seconds_of_all(pid: int) -> float:
     return seconds
 
 
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ProcessLookupError(f"{pid} has no memory")
+
+
+def resident_mb_beside(pid: int) -> float:
+    """Resident memory of the processes it has started."""
+    return sum(resident_mb(child) for child in _children(pid))
+
+
 def _ticks(pid: int, first: int, end: int) -> float:
     """Seconds of utime, stime, and of ended children cutime, cstime: fields 11 to 14 after the name."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(") ")[2].split()
@@ -142,11 +155,3 @@ def _children(pid: int) -> list[int]:
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
             children += map(int, found.read_text("ascii").split())
     return children
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process in MB (10^6 bytes)."""
-    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ProcessLookupError(f"{pid} has no memory")

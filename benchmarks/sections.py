@@ -41,6 +41,8 @@ def paths(data: dict[str, Any]) -> list[str]:
             rows += ["", f"Rows of {table}: {taken}{surplus}."]
     rows += ["", "Latencies are wrk's, at saturation."]
     rows.append("CPU µs an item: the server's process + those beside it (the folder's, PostgreSQL's).")
+    if "server" in data:
+        rows.append(f"The server is PostgreSQL {data['server']}, started for this, with fsync on.")
     if any(name.startswith("events") for name in data["paths"]):
         rows.append(
             "An event is one of a storefront's mix (of ten: 4 exposures, a click, 2 product views, a cart, a "
@@ -127,7 +129,7 @@ def memory(data: dict[str, Any]) -> list[str]:
     steps = " → ".join(f"{resident:.0f}" for _, resident in data["resident_mb"])
     return [
         f"Resident MB of the process on the way to {data['assigned']:,} assignments, in batches of 1,000: "
-        f"{steps}; when all is folded {data['folded_mb']:.0f}."
+        f"{steps}. The folder's process beside it: {data['beside_mb']:.0f} MB."
     ]
 
 

@@ -41,7 +41,7 @@ async def nothing(data: Question) -> Reply:
     return Reply(data.unit_id, "none", 1.0)
 
 
-def main(database_url: str, port: int, naive_path: str) -> None:
+def main(database_url: str, port: int, folder: str) -> None:
     """Serve all on one port until a signal, as `rialto serve` serves."""
     # Limits are on, with bounds no benchmark reaches: each request still pays for being counted.
     settings = Settings(
@@ -49,10 +49,10 @@ def main(database_url: str, port: int, naive_path: str) -> None:
         fold_in_process=True,
         publishable_rate_per_s=1_000_000,
         publishable_burst=1_000_000,
+        state_dir=folder,
     )
-    empty = Litestar(
-        route_handlers=[nothing, _naive(naive_engine(naive_path))], openapi_config=None, logging_config=None
-    )
+    naive = _naive(naive_engine(f"{folder}/naive.db"))
+    empty = Litestar(route_handlers=[nothing, naive], openapi_config=None, logging_config=None)
     with application_of(settings) as service, socket.create_server(("127.0.0.1", port)) as listener:
 
         async def all_of_them(scope: Any, receive: Any, send: Any) -> None:

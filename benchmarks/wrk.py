@@ -99,7 +99,7 @@ def find_wrk() -> str:
     """The path of wrk. Raises with how to get it."""
     found = shutil.which("wrk")
     if found is None:
-        raise BenchmarkFailed("wrk is not installed: apt-get install wrk (or brew install wrk)")
+        raise BenchmarkFailed("wrk is not installed: apt-get install wrk")
     return found
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from benchmarks import shop
 from benchmarks.bench import Bench
 from benchmarks.databases import counts
-from benchmarks.rounds import resident_mb
+from benchmarks.rounds import resident_mb, resident_mb_beside
 from benchmarks.servers import rialto
+from benchmarks.wrk import BenchmarkFailed
 
 STEPS = 10
 
@@ -23,6 +24,7 @@ def memory(bench: Bench) -> dict[str, Any]:
             shop.enrol(http, units)
             seen.append([(number + 1) * step, round(resident_mb(server.pid), 1)])
         assigned = counts(server.database_url)["assignment"]
-        server.wait_until_folded()
-        folded = round(resident_mb(server.pid), 1)
-    return {"assigned": assigned, "resident_mb": seen, "folded_mb": folded}
+        beside = round(resident_mb_beside(server.pid), 1)
+    if assigned != bench.memory_units:
+        raise BenchmarkFailed(f"{bench.memory_units} assignments acknowledged, {assigned} in the ledger")
+    return {"assigned": assigned, "resident_mb": seen, "beside_mb": beside}
