@@ -7,8 +7,10 @@ for the writer.
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, TimeoutError
@@ -19,9 +21,11 @@ PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA busy_timeout=10000",
-    "PRAGMA cache_size=-65536",
+    "PRAGMA wal_autocheckpoint=4000",
     "PRAGMA foreign_keys=ON",
 )
+CACHE_KIB = {"BEGIN IMMEDIATE": 65536, "BEGIN": 8192}
+"""Of the one connection that writes, and of each that reads."""
 
 _MAY_PASS = ("database is locked", "unable to open database file", "disk I/O error")
 
@@ -45,8 +49,9 @@ class SqliteBackend:
         return self.path.exists()
 
     def prepare(self) -> None:
-        """Make the file's folder."""
+        """Make the file and its folder: nothing else does, lest a file that is away came back empty."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
 
     def keep_services_out(self, connection: Connection) -> None:
         """Take the service's lock, which is held until this process closes the ledger."""
@@ -82,13 +87,15 @@ class SqliteBackend:
 
 
 def _engine(url: URL, begin: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+    address = f"file:{quote(str(url.database))}?mode=rw"
+    engine = create_engine(url, creator=lambda: sqlite3.connect(address, uri=True, check_same_thread=False))
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
         for pragma in PRAGMAS:
             connection.execute(pragma)
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB[begin]}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -3,7 +3,9 @@
 import threading
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from service.ledger.database import Database
 
@@ -12,8 +14,7 @@ def test_closing_waits_for_a_read_in_another_thread(tmp_path: Path) -> None:
     """The last connection to close removes the log beside the file; one left open would keep it there."""
     path = tmp_path / "rialto.db"
     database = Database(f"sqlite:///{path}")
-    with database.write() as connection:
-        connection.execute(text("CREATE TABLE mark (what TEXT)"))
+    database.migrate()
     entered, leave = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -33,3 +34,16 @@ def test_closing_waits_for_a_read_in_another_thread(tmp_path: Path) -> None:
         thread.join(5)
         assert not thread.is_alive()
     assert not path.with_name("rialto.db-wal").exists()
+
+
+def test_a_file_that_is_away_is_not_made_anew(tmp_path: Path) -> None:
+    """A connection of whatever process must not put an empty ledger where the real one was."""
+    path = tmp_path / "rialto.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
+    path.rename(tmp_path / "away.db")
+    with pytest.raises(OperationalError), database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    assert not path.exists()
+    database.close()
