@@ -25,7 +25,7 @@ from service.ledger import schema
 from service.ledger.balances import balance_rows
 from service.ledger.database import Database
 from service.ledger.facts import read_units
-from service.ledger.folds import cell_of, cell_sums, fold_group
+from service.ledger.folds import cell_of, cell_sums, fold_group, units_of_orders
 from service.ledger.marks import pending
 from service.ledger.statements import chunks
 from service.ledger.units import groups_of
@@ -123,8 +123,9 @@ def _verify_totals(look: _Look) -> None:
     """Fold each enrolled unit anew and compare with its stored totals."""
     connection, store, report = look.connection, look.store, look.report
     enrolled = _enrolled_units(connection, store)
-    dirty, _ = pending(connection, store.store_no)
-    report.pending_units += len(dirty)
+    waiting, orders = pending(connection, store.store_no)
+    report.pending_units += len(waiting)
+    dirty = waiting | units_of_orders(connection, store.store_no, orders)  # an order marks itself alone
     seen = _sealed_groups(look)
     report.sealed_units += len(seen & enrolled)
     for part in chunks(sorted(enrolled - seen), 1000):
