@@ -124,9 +124,10 @@ def test_serve_answers_and_stops_in_order(start_service: Start) -> None:
     running = start_service()
     with running.client() as client:
         assert client.post("/v1/experiments", json=document()).status_code == 201
-        second = rialto("serve", "--database", running.database_url, "--port", "0")
-        assert (second.returncode, "another `rialto serve`" in second.stderr) == (1, True)
-        assert rialto("upgrade", "--database", running.database_url).returncode == 1
+        if running.database_url.startswith("sqlite"):
+            second = rialto("serve", "--database", running.database_url, "--port", "0")
+            assert (second.returncode, "another `rialto serve`" in second.stderr) == (1, True)
+            assert rialto("upgrade", "--database", running.database_url).returncode == 1
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(15) == 0
     lines = [json.loads(line) for line in running.log.read_text().splitlines()]
