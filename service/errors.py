@@ -8,7 +8,8 @@ from typing import Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from experiments.errors import FrozenField, InvalidDocument
 from service.archive.duck import ArchiveUnusable
@@ -46,8 +47,8 @@ def to_problem(error: Exception) -> Problem:
             return Problem(503, "overloaded", "too many writes are waiting; retry", headers=_RETRY)
         case WriterStopped():
             return Problem(503, "shutting_down", "the service is shutting down; retry", headers=_RETRY)
-        case OperationalError() | LedgerUnavailable():
-            log.error("the database failed: %s", getattr(error, "orig", error))
+        case OperationalError() | InterfaceError() | NoConnectionFree() | LedgerUnavailable():
+            log.error("the database failed: %s", error.orig if isinstance(error, DBAPIError) else error)
             return Problem(
                 503, "database_unavailable", "the ledger cannot be used now; retry", headers=_RETRY
             )

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from sqlalchemy.exc import DBAPIError, OperationalError
+
 from service.context import Service
 from service.jobs import allocator
 from service.jobs.folder import abandon_pending, fold_pending
+from service.ledger.database import said
 from service.ledger.notices import Audience, Follower
 
 TICK_S = 1.0
@@ -30,6 +33,8 @@ async def _advance_all(service: Service) -> None:
             if service.leader.is_leader:
                 for store_no in await asyncio.to_thread(service.catalogue.all_store_nos):
                     await _advance_safely(service, store_no)
+        except DBAPIError as error:  # away for a while, perhaps: a line a second is enough
+            log.warning("the stores cannot be listed, it is tried again: %s", said(error))
         except Exception:
             log.exception("the stores cannot be listed; it is tried again")
         await asyncio.sleep(TICK_S)
@@ -39,6 +44,8 @@ async def _advance_safely(service: Service, store_no: int) -> None:
     """Advance a store; what fails in one never holds up the others."""
     try:
         await advance(service, store_no)
+    except OperationalError as error:
+        log.warning("a background step failed, it is tried again: %s", said(error))
     except Exception:
         log.exception("a background step failed; it is tried again")
 

@@ -13,7 +13,9 @@ import pytest
 from psycopg import sql
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
+from service.errors import to_problem
 from service.ledger import postgres_database, schema
 from service.ledger.database import Database, DatabaseKind, DatabaseUnreachable, DatabaseUnusable
 from service.ledger.postgres_database import CONNECTIONS_MAX, LOCKS, SERVING
@@ -221,6 +223,20 @@ def test_a_process_takes_no_more_connections_than_it_may(database: Database) -> 
         all_in.wait(20)
         found = [done.result(20) for done in (*counting, *waiting)]
     assert max(found) == kept + besides
+
+
+def test_who_gets_no_connection_in_time_is_asked_to_come_back(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_database, "POOL_WAIT_S", 0.05)
+    monkeypatch.setitem(postgres_database.CONNECTIONS_MAX, "reading", (1, 0))
+    database = Database(postgres_url)
+    with database.read(), pytest.raises(NoConnectionFree) as caught, database.read():
+        pass
+    problem = to_problem(caught.value)
+    assert (problem.status, problem.code) == (503, "database_unavailable")
+    assert "Retry-After" in dict(problem.headers or {})
+    database.close()
 
 
 def test_closing_leaves_no_connection_behind(postgres_server: PostgresServer, postgres_url: str) -> None:
