@@ -7,8 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # The patterns are written so that this line does not match itself.
 FOREIGN := pyp[i]\.org|pythonhoste[d]|npmj[s]\.(org|com)|deb\.debia[n]|(^|[^a-z0-9_.])/(wor[k]|roo[t]|hom[e])/
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock" --quiet
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench studies lock clean
+.PHONY: help demo test lint bench studies spark lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,16 +29,19 @@ lint: $(READY) ## Check format, rules, types, imports, and that nothing names th
 	@$(BIN)/lint-imports
 	@if git grep -nIE '$(FOREIGN)'; then echo 'error: a registry host or a path of one machine stands above' >&2; exit 1; fi
 
-bench: $(READY) ## Measure the running service and write benchmarks/README.md (under 2 minutes)
-	@$(BIN)/python -m benchmarks
+bench: $(READY) ## Measure the running service and its peers, and write benchmarks/README.md (ARGS="assign" for a part)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 studies: $(READY) ## Measure coverage under moving shares and write docs/calibration.md (a quarter of an hour)
 	@$(BIN)/python -m benchmarks.studies $(ARGS)
 
+spark: $(READY) ## Install PySpark beside the rest (it is large, and only one test needs it)
+	@$(PIP) install --require-hashes --requirement requirements-spark.lock
+
 lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
-		--no-emit-index-url --no-annotate --custom-compile-command "make lock" \
-		--quiet --output-file requirements.lock pyproject.toml
+	$(LOCK) $(addprefix --extra ,analysis archive dashboard dev postgres telemetry) --upgrade \
+		--output-file requirements.lock pyproject.toml
+	$(LOCK) --extra spark --constraint requirements.lock --output-file requirements-spark.lock pyproject.toml
 
 clean: ## Remove .venv, caches and build output
 	rm -rf .venv build dist *.egg-info .ruff_cache .pytest_cache .hypothesis .import_linter_cache
