@@ -17,13 +17,16 @@ from tests.launched import new_store
 from tests.service.conftest import document
 
 
-def new_shop(forks: Forkery, url: str) -> str:
-    """A new ledger with a running experiment; its secret key."""
+def new_shop(forks: Forkery, url: str, *, deadline_ms: int = 5000) -> str:
+    """A new ledger with a running experiment; its secret key.
+
+    The deadline is long: on a busy machine a fall-back would say nothing of durability.
+    """
     key = new_store(url)["secret_key"]
     with forks.serving(url) as running, running.client(key) as client:
         assert client.post("/v1/experiments", json=document()).status_code == 201
         assert client.post("/v1/experiments/checkout-addon/start").status_code == 200
-        patch = {"deadline_ms": 5000}  # on a busy machine a fall-back would say nothing of durability
+        patch = {"deadline_ms": deadline_ms}
         version = {"If-Match": client.get("/v1/store").headers["etag"]}
         assert client.patch("/v1/store", json=patch, headers=version).status_code == 200
     return key

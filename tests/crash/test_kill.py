@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from tests.crash.changes import FOLD_IN_THREAD, HASTY_SQLITE, HELD_SQLITE, held_fold
 from tests.crash.load import Acknowledged, Load, wait_for
 from tests.crash.shop import check_nothing_is_doubled, check_verified, lost, new_shop
-from tests.forked import Forkery, forkery
+from tests.forked import Forkery
 from tests.launched import Serving
 from tests.processes import eventually
 
@@ -31,12 +30,6 @@ FOLDED_APART = 10
 
 def url_of(folder: Path) -> str:
     return f"sqlite:///{folder / 'killed.db'}"
-
-
-@pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forkery]:
-    with forkery(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture
