@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from benchmarks import machine, results
 from benchmarks.bench import Bench
@@ -41,6 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, _end_in_order)
     WORK.mkdir(exist_ok=True)
     WORK.chmod(0o711)  # a PostgreSQL server of another user has its folder in here
     tempfile.tempdir = str(WORK)  # whatever is measured is on this disk
@@ -61,6 +64,11 @@ def main() -> int:
         return 1
     sys.stdout.write(write_page(PAGE, results.load()))
     return 1 if failed else 0
+
+
+def _end_in_order(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind, so that servers are stopped and ledgers removed."""
+    sys.exit(143)
 
 
 def _measure(part: str, bench: Bench) -> bool:

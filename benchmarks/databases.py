@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -68,7 +68,9 @@ class Postgres:
 def postgres() -> Generator[Postgres]:
     """A new server, as durable as PostgreSQL is by default, until the end."""
     try:
-        for server in running_server(**DURABLE):
+        # Closed by name: else an exception would leave the server's end to the garbage collector.
+        with closing(running_server(**DURABLE)) as servers:
+            server = next(servers)
             pid = int((server.folder / "data" / "postmaster.pid").read_text("ascii").split()[0])
             yield Postgres(server, pid)
     except pytest.skip.Exception as error:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Table, insert, select
 from sqlalchemy.dialects import sqlite
 
@@ -81,18 +83,17 @@ def _units(connection: sqlite3.Connection, rows: int, make_id: MakeId, store: An
 
 
 def _unit_keys(connection: sqlite3.Connection, rows: int, make_id: MakeId, store: Any, first: Any) -> None:
-    numbers = range(first.unit_no + 1, first.unit_no + rows + 1)
-    hashes = sorted((unit_hash(store.secret, make_id(number)), number) for number in numbers)
-    # The first unit was not settled when its process ended.
-    known = {row[0] for row in connection.execute("SELECT unit_no FROM unit_key")}
-    if first.unit_no not in known:
-        hashes.append((unit_hash(store.secret, "first-unit"), first.unit_no))
-        hashes.sort()
+    ids = chain(["first-unit"], map(make_id, range(first.unit_no + 1, first.unit_no + rows + 1)))
+    # The first unit's key was not settled when its process ended.
+    hashes = b"".join(unit_hash(store.secret, raw_id) for raw_id in ids)
+    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0])).tolist()
+    connection.execute("DELETE FROM unit_key")
     _fill(
         connection,
         schema.unit_key,
         {"store_no": None, "hash16": None, "unit_no": None},
-        ((store.store_no, hash16, number) for hash16, number in hashes),
+        ((store.store_no, hashes[16 * at : 16 * at + 16], first.unit_no + at) for at in order),
     )
 
 
