@@ -47,6 +47,12 @@ class Service:
     on_units: list[Callable[[Sequence[int] | None], None]] = field(default_factory=list)
     """Told of units that another replica linked or erased; of None when such news may have been missed."""
 
+    @property
+    def is_ledger_away(self) -> bool:
+        """Whether what is in memory cannot be compared with the ledger at this moment."""
+        known = self.last_known
+        return self.writer.has_refused or known.has_refused or known.is_away
+
     def now_us(self, store: StoreState) -> int:
         """The time in a store, in microseconds."""
         return self.clock.now_us(store.simulated_now_us)

@@ -31,6 +31,7 @@ class LastKnown:
         self._policies: PolicySet | None = None
         self._is_on_disk = False
         self._answered_at = time.monotonic()
+        self.has_refused = False  # the last time it was asked
         self.trouble = ""  # why it cannot be kept at this moment
 
     @property
@@ -72,10 +73,15 @@ class LastKnown:
 
     def refresh(self) -> None:
         """Read what has changed since the last time, and write the file if anything has. Blocks."""
-        with self._database.read() as connection:
-            if self._policies is None or standby.revisions(connection) != _revisions(self._policies):
-                self._policies = standby.read(connection)
-                self._is_on_disk = False
+        try:
+            with self._database.read() as connection:
+                if self._policies is None or standby.revisions(connection) != _revisions(self._policies):
+                    self._policies = standby.read(connection)
+                    self._is_on_disk = False
+        except Exception:
+            self.has_refused = True
+            raise
+        self.has_refused = False
         self._answered_at = time.monotonic()
         if not self._is_on_disk:
             standby.save(self._path, self._policies)

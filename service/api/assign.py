@@ -22,6 +22,7 @@ from service.assigning import Ask, Decision
 from service.auth import principal_of, store_of
 from service.catalogue import StoreState
 from service.context import Service, service_of
+from service.hot.ledger import LedgerUnavailable
 from service.hot.writer import Overloaded, WriterStopped
 from service.keys import Principal, Scope
 from service.problems import Problem, ProblemDocument
@@ -82,7 +83,7 @@ ASSIGN = Endpoint(
 async def assign(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes:
     """Answer one request."""
     ask = ask_of(store, principal, _request_of(raw), service.now_us(store))
-    decision = service.writer.sticky.decision(store, ask)
+    decision = None if service.is_ledger_away else service.writer.sticky.decision(store, ask)
     if decision is None:
         (decision,) = await decide(service, store, [ask])
     return _encode(view_of(store, principal, decision))
@@ -145,6 +146,8 @@ async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[D
             return decisions
     except (Overloaded, WriterStopped):
         reason = "overloaded"
+    except LedgerUnavailable:
+        pass  # the writer says so, once
     except Exception as error:
         log.error("an assignment failed, it is answered without the ledger: %s", type(error).__name__)
     return [_without_ledger(service, store, ask, reason) for ask in asks]

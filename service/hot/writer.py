@@ -89,6 +89,7 @@ class Writer:
         self._not_shown: list[tuple[Any, ...]] = []  # rows of `shown`: decided, but answered too late
         self._came, self._job_came = asyncio.Event(), asyncio.Event()
         self._stopping = False
+        self.has_refused = False  # the ledger, the last time it was written
         self._pumps: list[asyncio.Task[None]] = []
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -229,8 +230,11 @@ class Writer:
             return
         try:
             await self._together(wanted)
+            self.has_refused = False
         except LedgerUnavailable as error:
-            log.error("the ledger cannot be written: %s", error)
+            if not self.has_refused:  # one line when it begins, not one a batch
+                log.error("the ledger cannot be written: %s", error)
+            self.has_refused = True
             _fail(wanted, error)
         except Exception as error:
             if len(wanted) == 1:
