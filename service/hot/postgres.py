@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
@@ -42,7 +42,9 @@ class PostgresLedger:
         self._sets: dict[int, Sets] = {}
 
     async def open(self) -> None:
-        """Nothing yet: a database that is away at the start is connected to when it comes."""
+        """Connect, unless the database is away: then it is connected to when it comes."""
+        with suppress(Exception):
+            await self._fetch("SELECT 1")
 
     async def close(self) -> None:
         """Close every connection; one that does not answer is dropped."""
