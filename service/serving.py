@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import signal
@@ -24,6 +25,7 @@ from service.settings import ClockKind, Settings
 from service.standby_app import create_standby_app
 from service.supervisor import supervise
 
+_M_ARENA_MAX = -8  # of glibc's mallopt
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than a reverse proxy keeps its idle connections, so that it is never us who close one in use."""
@@ -103,6 +105,7 @@ def serve_on(
         lifespan="on",
         server_header=False,
     )
+    _spare_memory()
     _spare_the_collector()
     DrainingServer(config, settings.drain_s, is_supervised=is_supervised).run(sockets=[listener])
 
@@ -112,6 +115,12 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _spare_memory() -> None:
+    """Let all threads share two arenas: one for each would keep whatever it once needed."""
+    with suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _serve_with_workers(settings: Settings, host: str, port: int) -> None:

@@ -25,7 +25,7 @@ class Settings:
     body_bytes_max: int = BODY_BYTES_MAX
     publishable_rate_per_s: float = 200.0  # per publishable key and client address
     publishable_burst: int = 2000
-    sticky_max: int = 100_000  # committed assignments kept in memory
+    sticky_max: int = 50_000  # committed assignments kept in memory
     fold_in_process: bool = False  # compute folds in a process of their own, as `rialto serve` does
     queue_max: int = 8192  # requests that may wait for their commit
     drain_s: float = 10.0  # from SIGTERM to the end, whatever happens

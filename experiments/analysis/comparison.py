@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
-from scipy.stats import qmc
 
 from experiments.analysis.estimates import Estimate
 from experiments.posteriors.beta import Beta
@@ -122,6 +121,8 @@ def _is_one_control(controls: Sequence[Estimate]) -> bool:
 
 def _draw_lifts(pairs: Sequence[Pair], seed: int) -> FloatArray:
     """Joint draws of the lifts, (2^14, treatments)."""
+    from scipy.stats import qmc  # here, for all of scipy.stats comes with it: 60 MB that few reports need
+
     arms = len(pairs)
     points = qmc.Sobol(2 * arms, scramble=True, rng=np.random.default_rng(seed)).random_base2(DRAWS_LOG2)
     scores = special.ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))

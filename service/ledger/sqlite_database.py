@@ -24,7 +24,7 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint=4000",
     "PRAGMA foreign_keys=ON",
 )
-CACHE_KIB = {"BEGIN IMMEDIATE": 65536, "BEGIN": 8192}
+CACHE_KIB = {"BEGIN IMMEDIATE": 32768, "BEGIN": 4096}
 """Of the one connection that writes, and of each that reads."""
 
 _MAY_PASS = ("database is locked", "unable to open database file", "disk I/O error")
