@@ -257,4 +257,5 @@ def _capped(vector: dict[str, int], totals: Mapping[str, int], caps: Caps) -> No
 
 
 def _add(store: dict[str, int], name: str, amount: int) -> None:
-    store[name] = store.get(name, 0) + amount
+    if amount:
+        store[name] = store.get(name, 0) + amount

@@ -72,8 +72,10 @@ def convert(amount_minor: int, rate: str, source: str, target: str) -> int:
     >>> convert(1000, "1.25", "EUR", "USD"), convert(1000, "160", "EUR", "JPY")
     (1250, 1600)
     """
-    scale = Fraction(10) ** (exponent(target) - exponent(source))
-    return round(amount_minor * Fraction(Decimal(rate)) * scale)
+    exponents = exponent(target) - exponent(source)
+    if rate == "1" and exponents == 0:  # nearly always: an order in the experiment's own currency
+        return amount_minor
+    return round(amount_minor * Fraction(Decimal(rate)) * Fraction(10) ** exponents)
 
 
 def _cost(cost: int | None, adjustments: Sequence[Adjustment]) -> int | None:
@@ -89,6 +91,8 @@ def _recovered(refunds: Sequence[Refund], amount: int, cost: int, explicit: int)
     When more was refunded than the order was worth, each refund's share shrinks in proportion, so that
     the answer does not depend on which refund came first.
     """
+    if not refunds:
+        return 0
     rest = max(0, amount - explicit)
     nominal = max(explicit, 1) if explicit > amount else amount
     total = Fraction(0)

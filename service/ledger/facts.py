@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from experiments.facts import (
     Adjustment,
@@ -73,43 +73,55 @@ def read_units(
     rows.events.update(read_archived(connection, event_nos - rows.events.keys(), archive))
     for unit_no, links in rows.links.items():  # `verify` names a link whose event is gone
         rows.links[unit_no] = [link for link in links if link[0] in rows.events]
-    order_ids = {row.order_id for row in rows.events.values() if row.type == "order"}
-    rows.orders = read_orders(connection, store.store_no, order_ids, archive)
+    orders = {row.order_id: row for row in rows.events.values() if row.type == "order"}
+    changes = _changes_of(connection, store.store_no, orders, archive)
+    rows.orders = {order_id: order_fact(row, changes.get(order_id, ())) for order_id, row in orders.items()}
     return rows
-
-
-def read_orders(
-    connection: Connection, store_no: int, order_ids: Iterable[str], archive: Path | None = None
-) -> dict[str, OrderFact]:
-    """Orders with everything that came later to them."""
-    found = read_order_rows(connection, store_no, order_ids, archive)
-    return {
-        order_id: order_fact(order, changes)
-        for order_id, (order, changes) in found.items()
-        if order is not None
-    }
 
 
 def read_order_rows(
     connection: Connection, store_no: int, order_ids: Iterable[str], archive: Path | None = None
 ) -> dict[str, tuple[Any | None, list[Any]]]:
     """By order id: the order's row if it has come, and the rows of its changes."""
-    found: dict[str, tuple[Any | None, list[Any]]] = {}
+    wanted = set(order_ids)
+    changes = _changes_of(connection, store_no, wanted, archive)
+    orders: dict[str, Any] = {}
+    for row in _rows_of(connection, store_no, wanted, archive, schema.event.c.type == "order"):
+        if row.type == "order":
+            orders[row.order_id] = row
+    return {
+        order_id: (orders.get(order_id), changes.get(order_id, []))
+        for order_id in sorted(orders.keys() | changes.keys())
+    }
+
+
+def _changes_of(
+    connection: Connection, store_no: int, order_ids: Collection[str], archive: Path | None
+) -> dict[str, list[Any]]:
+    """What came later to these orders, by order id, in the order it was recorded."""
+    changes: dict[str, list[Any]] = {}
+    for row in _rows_of(connection, store_no, order_ids, archive, schema.event.c.type != "order"):
+        if row.type != "order":
+            changes.setdefault(row.order_id, []).append(row)
+    return changes
+
+
+def _rows_of(
+    connection: Connection,
+    store_no: int,
+    order_ids: Collection[str],
+    archive: Path | None,
+    kind: ColumnElement[bool],
+) -> list[Any]:
+    """Rows of a kind that name these orders; of those archived, all that do."""
     table = schema.event
-    for part in chunks(set(order_ids)):
-        hot = connection.execute(
-            select(table).where(table.c.store_no == store_no, table.c.order_id.in_(part))
-        ).all()
+    rows: list[Any] = []
+    for part in chunks(order_ids):
+        named = (table.c.store_no == store_no) & table.c.order_id.in_(part)
+        rows += connection.execute(select(table).where(named, kind)).all()
         archived = archived_of_orders(connection, store_no, part)
-        rows: list[Any] = [*hot, *read_archived(connection, archived, archive).values()]
-        for row in sorted(rows, key=lambda row: row.event_no):
-            order, changes = found.get(row.order_id, (None, []))
-            if row.type == "order":
-                order = row
-            else:
-                changes.append(row)
-            found[row.order_id] = (order, changes)
-    return found
+        rows += read_archived(connection, archived, archive).values()
+    return sorted(rows, key=lambda row: row.event_no)
 
 
 def facts_for(rows: UnitRows, live: LiveExperiment, group: Sequence[int]) -> list[UnitFacts]:
