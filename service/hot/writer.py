@@ -311,7 +311,11 @@ class Writer:
         linked = batch.rows[statements.PERSON.table]
         if not linked:
             return
-        raw_ids = await self._raw_ids_of_persons({person_no for _, person_no in linked})
+        try:
+            raw_ids = await self._raw_ids_of_persons({person_no for _, person_no in linked})
+        except LedgerUnavailable:  # it is committed all the same: whoever it concerns is looked up anew
+            self.sticky.forget_numbers(None)
+            return
         for store in {waiting.store.store_no: waiting.store for waiting in wanted}.values():
             self.sticky.forget([live.experiment_no for live in store.experiments.values()], raw_ids)
 
