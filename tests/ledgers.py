@@ -15,7 +15,13 @@ import pytest
 from service.ledger.database import Database, DatabaseKind
 from tests.postgres import PostgresServer
 
-ON_BOTH = ("test_lifecycle", "test_definitions", "test_postgres_database", "test_free_text", "test_archive_wire")
+ON_BOTH = (
+    "test_lifecycle",
+    "test_definitions",
+    "test_postgres_database",
+    "test_free_text",
+    "test_archive_wire",
+)
 """Modules whose tests run on both databases in every run: changes of experiments, what is counted, and what
 the databases take differently."""
 

@@ -33,7 +33,18 @@ from tests.markdown import blocks
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGES = ("experiments", "service", "sim", "dashboard")
-HEAVY = ("pymc", "arviz", "streamlit", "altair", "pandas", "duckdb", "pyspark", "asyncpg", "psycopg", "opentelemetry")
+HEAVY = (
+    "pymc",
+    "arviz",
+    "streamlit",
+    "altair",
+    "pandas",
+    "duckdb",
+    "pyspark",
+    "asyncpg",
+    "psycopg",
+    "opentelemetry",
+)
 COMMANDS = {point.name: point for point in entry_points(group=GROUP)}
 CONFIGURATION = (DOCS / "configuration.md").read_text("utf-8")
 
