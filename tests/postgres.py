@@ -33,7 +33,7 @@ FAST: dict[str, str] = {"fsync": "off", "full_page_writes": "off"}
 
 
 class PostgresServer:
-    """A server on a free port of 127.0.0.1, to be started and stopped; it asks next to nobody for a password."""
+    """A server on a free port of 127.0.0.1, to be started and stopped."""
 
     def __init__(self, folder: Path, programs: Path, settings: dict[str, str]) -> None:
         self.folder = folder
