@@ -6,7 +6,8 @@ or the earliest of its person; whoever links or erases units forgets theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from service.assigning import OPEN, Ask, Decision, Mode, again, still_serves, what_is_shown
@@ -24,12 +25,30 @@ class Known(NamedTuple):
 Key = tuple[int, str]  # experiment_no, raw id
 
 
+class Flight:
+    """The news that came while a batch was under way: another replica may have linked who is in it."""
+
+    def __init__(self) -> None:
+        self._unit_nos: set[int] = set()
+        self._is_lost = False
+
+    def hear(self, unit_nos: Collection[int] | None) -> None:
+        """Note units; None: any of them."""
+        self._is_lost = self._is_lost or unit_nos is None
+        self._unit_nos.update(unit_nos or ())
+
+    def is_overtaken(self, decision: Decision) -> bool:
+        """Whether what was decided may be known better by now."""
+        return self._is_lost or (decision.row is not None and decision.row.unit_no in self._unit_nos)
+
+
 class Sticky:
     """The bounded map."""
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._known: dict[Key, Known] = {}
+        self._flights: set[Flight] = set()
         self.hits = 0
         self.misses = 0
 
@@ -73,9 +92,21 @@ class Sticky:
         self._known[key] = known
         return known
 
-    def learn(self, asks: Iterable[Ask], decisions: Iterable[Decision]) -> None:
-        """Remember what has just been committed or read."""
+    @contextmanager
+    def flight(self) -> Generator[Flight]:
+        """While a batch is decided and committed: what it read may be overtaken by news."""
+        flight = Flight()
+        self._flights.add(flight)
+        try:
+            yield flight
+        finally:
+            self._flights.discard(flight)
+
+    def learn(self, asks: Iterable[Ask], decisions: Iterable[Decision], flight: Flight) -> None:
+        """Remember what has just been committed or read, unless there has been news of it meanwhile."""
         for ask, decision in zip(asks, decisions, strict=True):
+            if flight.is_overtaken(decision):
+                continue
             if decision.row is not None and ask.mode is not Mode.PREVIEW:
                 self._put(ask, decision, what_is_shown(decision))
         while len(self._known) > self._maximum:
@@ -104,6 +135,8 @@ class Sticky:
         A unit linked to a person whose enrolment is earlier is served by that one, so the whole person has
         to be named.
         """
+        for flight in self._flights:
+            flight.hear(unit_nos)
         if unit_nos is None:
             self._known.clear()
             return

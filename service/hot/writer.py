@@ -245,6 +245,19 @@ class Writer:
                 await self._serve([waiting])
 
     async def _together(self, wanted: Sequence[Waiting]) -> None:
+        with self.sticky.flight() as flight:
+            batch = await self._commit(wanted)
+            self._metrics.observe_batch(len(wanted))
+            for waiting in wanted:
+                self.sticky.learn(waiting.asks, waiting.decisions, flight)
+        await self._forget_linked(batch, wanted)
+        for waiting in wanted:
+            self._answer(waiting)
+        if self.ledger.is_upkeep_due and (self._upkeep is None or self._upkeep.done()):
+            self._upkeep = asyncio.create_task(self._keep_up())
+
+    async def _commit(self, wanted: Sequence[Waiting]) -> Round:
+        """Decide and commit; anew, when another replica was first."""
         batch = Round()
         for races_left in reversed(range(RACES_MAX)):
             batch = Round()
@@ -266,14 +279,7 @@ class Writer:
                 raise
             self._metrics.observe_commit(time.perf_counter() - started)
             break
-        self._metrics.observe_batch(len(wanted))
-        for waiting in wanted:
-            self.sticky.learn(waiting.asks, waiting.decisions)
-        await self._forget_linked(batch, wanted)
-        for waiting in wanted:
-            self._answer(waiting)
-        if self.ledger.is_upkeep_due and (self._upkeep is None or self._upkeep.done()):
-            self._upkeep = asyncio.create_task(self._keep_up())
+        return batch
 
     async def _decide(self, batch: Round, wanted: Sequence[Waiting]) -> None:
         """Decide and record store by store: all requests of a store share their look-ups."""

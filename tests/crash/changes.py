@@ -33,6 +33,18 @@ async def held(self, connection, batch):
 
 PostgresLedger._append = held
 """
+SLOW_TO_HEAR = """
+import asyncio
+from service.hot.postgres import PostgresLedger
+
+commit = PostgresLedger.commit
+
+async def heard_late(self, batch):
+    await commit(self, batch)
+    await asyncio.sleep(0.03)  # as on a busy machine: other news is read first
+
+PostgresLedger.commit = heard_late
+"""
 HASTY_SQLITE = """
 import asyncio
 import time

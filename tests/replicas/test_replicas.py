@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.crash.changes import FOLD_IN_THREAD, HELD_POSTGRES
+from tests.crash.changes import FOLD_IN_THREAD, HELD_POSTGRES, SLOW_TO_HEAR
 from tests.crash.load import Load, ask, wait_for
 from tests.crash.shop import check_nothing_is_doubled, check_verified, lost, new_shop
 from tests.forked import Forkery, forkery
@@ -79,8 +79,8 @@ def key(forks: Forkery, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def pair(forks: Forkery, url: str, key: str) -> Generator[Pair]:
-    """The second holds its commits open for 30 ms, which is long enough for all that the first may do."""
-    held = FOLD_IN_THREAD + HELD_POSTGRES
+    """The second holds its commits open for 30 ms, and is slow to hear of them: time for news to overtake."""
+    held = FOLD_IN_THREAD + HELD_POSTGRES + SLOW_TO_HEAR
     with forks.serving(url, changes=FOLD_IN_THREAD) as one, forks.serving(url, changes=held) as two:
         made = Pair([one, two], key)
         yield made
@@ -155,6 +155,36 @@ def test_a_refund_and_its_order_recorded_by_two_find_each_other(pair: Pair, url:
     grown = [after[name] - before[name] for name in ("orders", "refunded", "orphan_refunds")]
     assert grown == [30, 600, 0]
     check_verified(url)
+
+
+def test_a_unit_linked_while_it_is_asked_for_is_served_alike(pair: Pair) -> None:
+    """The person's earliest assignment serves on both, whichever of them heard what first."""
+    linked: list[str] = []
+    for i in range(30):
+        customer, visitor = f"customer {i}", f"visitor {i}"
+        pair.clients[0].post("/v1/assign", json=ask(customer))
+        link = {
+            "event_id": f"i {i}",
+            "type": "identify",
+            "ids": {"customer": customer},
+            "anonymous_id": visitor,
+        }
+        asked = pair.pool.submit(pair.clients[1].post, "/v1/assign", json=ask(visitor))
+        time.sleep(i / 1000)  # from before it has looked to after it has committed
+        assert pair.clients[0].post("/v1/events", json=link).json()["accepted"] == 1
+        assert asked.result().json()["decision_id"] is not None
+        linked.append(visitor)
+    time.sleep(0.5)  # news travels in milliseconds
+
+    def differing() -> list[str]:
+        found = []
+        for i, visitor in enumerate(linked):
+            own = pair.clients[0].post("/v1/assign", json=ask(f"customer {i}")).json()
+            answers = [own, *(client.post("/v1/assign", json=ask(visitor)).json() for client in pair.clients)]
+            found += [] if same(answers) else [(visitor, answers)]
+        return found
+
+    assert differing() == []
 
 
 def test_versions_agree(pair: Pair) -> None:
