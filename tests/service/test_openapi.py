@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
+import pytest
 from jsonschema import Draft202012Validator
+from msgspec import Struct
 
+from service.api.asking import AssignRequest
+from service.api.events import EventList
 from service.app import CALLS
+from service.event_types import AnyEvent
 from tests.service.conftest import Shop, document
 
 
@@ -61,3 +67,35 @@ def test_the_counts_name_routes_and_no_ids(shop: Shop) -> None:
     assert 'rialto_requests_total{method="GET",route="/v1/units/{unit_id}",status="404"} 1' in counts
     assert "anna" not in counts
     assert re.search(r"^rialto_writer_queue \d+$", counts, re.MULTILINE)
+
+
+def described_fields(spec: dict[str, Any], name: str) -> tuple[set[str], set[str]]:
+    """The fields a component names, and those of them it requires."""
+    schema = spec["components"]["schemas"][name]
+    assert schema["additionalProperties"] is False
+    return set(schema["properties"]), set(schema["required"])
+
+
+@pytest.mark.parametrize("struct", [AssignRequest, EventList, *get_args(AnyEvent)], ids=lambda s: s.__name__)
+def test_what_the_hot_calls_read_is_what_is_described(shop: Shop, struct: type[Struct]) -> None:
+    """Field by field: what the decoder takes, what it misses, and what it refuses."""
+    spec = shop.client.get("/schema/openapi.json").json()
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    tag = {"type"} if struct.__struct_config__.tag is not None else set()
+    path = "/v1/assign" if struct is AssignRequest else "/v1/events"
+    content = spec["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    (component,) = [
+        name
+        for name in (reference.rsplit("/", 1)[1] for reference in references(content))
+        if re.fullmatch(rf"(.*_)?{struct.__name__}", name)  # two lists of events have their module in front
+    ]
+    named, required = described_fields(spec, component)
+    assert named == fields.keys() | tag
+    assert required == {name for name, field in fields.items() if field.required} | tag
+    kind = {"type": struct.__struct_config__.tag} if tag else {}
+    listed = {"events": []} if struct is EventList else {}
+    refused = shop.post(path, {**kind, **listed, "no_such_field": 1}).json()
+    assert (refused["code"], refused["errors"][0]["pointer"]) == ("unknown_field", "/no_such_field")
+    for name in required - tag:
+        missing = shop.post(path, {**kind, **dict.fromkeys(required - tag - {name}, "x")}).json()
+        assert missing["status"] == 400, name
