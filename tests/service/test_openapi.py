@@ -87,7 +87,7 @@ def test_what_the_hot_calls_read_is_what_is_described(shop: Shop, struct: type[S
     (component,) = [
         name
         for name in (reference.rsplit("/", 1)[1] for reference in references(content))
-        if re.fullmatch(rf"(.*_)?{struct.__name__}", name)  # two lists of events have their module in front
+        if re.fullmatch(rf"(.*\.)?{struct.__name__}", name)  # two lists of events have their module in front
     ]
     named, required = described_fields(spec, component)
     assert named == fields.keys() | tag
