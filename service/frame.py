@@ -47,6 +47,7 @@ class Frame:
             return
         hot = self._hot.get(scope["path"])
         if hot is not None and scope["method"] == "POST":
+            scope["path_template"] = scope["path"]  # what traces call it, as the router would have said
             await hot(scope, receive, send)
             return
         headers = dict(scope["headers"])
