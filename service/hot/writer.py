@@ -32,6 +32,8 @@ BATCH_MAX = 1024
 ITEMS_PER_REQUEST = 8
 """Of them this many times as many may wait as requests: a queue of long lists is full much earlier."""
 RACES_MAX = 5
+BUSY_S = 0.5
+"""After the last batch, requests are still taken to be coming for so long."""
 SWEEP_S = 0.01
 FALLBACK = "fallback"
 
@@ -88,6 +90,7 @@ class Writer:
         self._background: deque[_Job] = deque()
         self._not_shown: list[tuple[Any, ...]] = []  # rows of `shown`: decided, but answered too late
         self._came, self._job_came = asyncio.Event(), asyncio.Event()
+        self._served_at = float("-inf")
         self._stopping = False
         self.has_refused = False  # the ledger, the last time it was written
         self._pumps: list[asyncio.Task[None]] = []
@@ -110,6 +113,11 @@ class Writer:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             await self.ledger.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests come at this time."""
+        return time.monotonic() - self._served_at < BUSY_S
 
     @property
     def waiting(self) -> int:
@@ -248,6 +256,7 @@ class Writer:
         with self.sticky.flight() as flight:
             batch = await self._commit(wanted)
             self._metrics.observe_batch(len(wanted))
+            self._served_at = time.monotonic()
             for waiting in wanted:
                 self.sticky.learn(waiting.asks, waiting.decisions, flight)
         await self._forget_linked(batch, wanted)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from service.context import Service
 
 SLICE = 1000
-"""Marks in a slice: enough that a cell is written once for many units, few enough to be written in 10 ms."""
+"""Marks in a slice: enough that a cell is written once for many units."""
+SLICE_BUSY = 200
+"""The same while requests come: they wait while a slice is written, which takes a few milliseconds for this."""
 LINE_MAX = 1 << 26
 log = logging.getLogger(__name__)
 
@@ -61,10 +63,11 @@ class Folding:
 
     async def prepare(self, service: Service, store_no: int) -> Slice | None:
         """The next slice of a store, computed on a snapshot."""
+        limit = SLICE_BUSY if service.writer.is_busy else SLICE
         if not self._in_process:
-            return await service.read(lambda connection: prepare(connection, store_no, SLICE))
+            return await service.read(lambda connection: prepare(connection, store_no, limit))
         async with self._asking:
-            answer = await self._ask(FoldRequest(store_no, SLICE))
+            answer = await self._ask(FoldRequest(store_no, limit))
         if answer.archive is not None:
             raise ArchiveUnusable(answer.archive)
         if answer.trouble is not None:
