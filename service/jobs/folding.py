@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SLICE = 1000
 """Marks in a slice: enough that a cell is written once for many units."""
 SLICE_BUSY = 200
-"""The same while requests come: they wait while a slice is written, which takes a few milliseconds for this."""
+"""The same while requests come: they wait while a slice is written, a few milliseconds for this one."""
 LINE_MAX = 1 << 26
 log = logging.getLogger(__name__)
 
