@@ -186,6 +186,12 @@ async def groups_of(ledger: HotLedger, unit_nos: Collection[int]) -> dict[int, l
     return {unit_no: members[person_no] for unit_no, person_no in persons.items()}
 
 
+async def read_sets(ledger: HotLedger, experiment_no: int) -> Sets:
+    """The candidate sets of an experiment as committed."""
+    rows = await ledger.lookup(statements.CANDIDATE_SETS, (), [experiment_no])
+    return {tuple(json_value(members)): set_no for _, set_no, members in rows}
+
+
 _encoder = msgspec.json.Encoder()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection
 
 from service.hot import statements
-from service.hot.ledger import APPENDED, LedgerUnavailable, LostRace, Round, Rows, Sets, Submit, json_value
+from service.hot.ledger import APPENDED, LedgerUnavailable, LostRace, Round, Rows, Sets, Submit, read_sets
 from service.hot.statements import Append, Lookup
 from service.ledger.database import Database
 from service.ledger.notices import CHANNEL, identified_notices
@@ -99,12 +99,9 @@ class PostgresLedger:
 
     async def candidate_sets(self, experiment_no: int) -> Sets:
         """The candidate sets of an experiment, read once."""
-        known = self._sets.get(experiment_no)
-        if known is None:
-            rows = await self.lookup(statements.CANDIDATE_SETS, (), [experiment_no])
-            known = {tuple(json_value(members)): set_no for _, set_no, members in rows}
-            self._sets[experiment_no] = known
-        return known
+        if experiment_no not in self._sets:
+            self._sets[experiment_no] = await read_sets(self, experiment_no)
+        return self._sets[experiment_no]
 
     async def commit(self, batch: Round) -> None:
         """Append everything in one transaction."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from experiments.allocation.hashing import unit_hash
 from service.hot import statements
-from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, json_value
+from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, read_sets
 from service.hot.statements import Lookup
 from service.hot.unit_index import UnitIndex
 from service.ledger import schema
@@ -133,12 +133,9 @@ class SqliteLedger:
 
     async def candidate_sets(self, experiment_no: int) -> Sets:
         """The candidate sets of an experiment, read once."""
-        known = self._sets.get(experiment_no)
-        if known is None:
-            rows = await self.lookup(statements.CANDIDATE_SETS, (), [experiment_no])
-            known = {tuple(json_value(members)): set_no for _, set_no, members in rows}
-            self._sets[experiment_no] = known
-        return known
+        if experiment_no not in self._sets:
+            self._sets[experiment_no] = await read_sets(self, experiment_no)
+        return self._sets[experiment_no]
 
     async def commit(self, batch: Round) -> None:
         """Append on the loop, commit in the thread."""

@@ -208,7 +208,7 @@ def test_metrics_answer_while_the_ledger_does_not(shop: Shop) -> None:
     if shop.database.kind is not DatabaseKind.SQLITE:
         pytest.skip("only a file can be moved away")
     shop.database.path.rename(shop.database.path.with_suffix(".away"))
-    shop.database.close()  # the next read opens the file anew, and finds none with tables
+    shop.database.close()  # the next read opens the file anew, and finds none
     samples = samples_of(shop.client.get("/metrics").text)
     assert one(samples, "rialto_ledger_up") == 0
     assert ("rialto_marks_waiting", ()) not in samples
