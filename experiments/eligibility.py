@@ -139,7 +139,10 @@ def conditions_hold(conditions: tuple[Condition, ...], context: RequestContext, 
 
     A missing field (or a null) fails every test but `ne`, `not_in` and `exists: false`.
     """
-    return all(_holds(condition, _value(condition.field, context, segment)) for condition in conditions)
+    for condition in conditions:  # asked for every request: a generator would cost as much as the tests
+        if not _holds(condition, _value(condition.field, context, segment)):
+            return False
+    return True
 
 
 def _value(name: str, context: RequestContext, segment: str | None) -> Scalar:
@@ -183,16 +186,11 @@ def _holds(condition: Condition, found: Scalar) -> bool:
             return _comparable(found, wanted) and found <= wanted
 
 
+_FAMILIES: Mapping[type, type] = {bool: bool, int: float, float: float, str: str}  # JSON's true is not 1
+
+
 def _family(value: object) -> type | None:
-    match value:
-        case bool():  # before int: JSON's true is not 1
-            return bool
-        case int() | float():
-            return float
-        case str():
-            return str
-        case _:
-            return None
+    return _FAMILIES.get(type(value))
 
 
 def _same(a: Scalar, b: Scalar) -> bool:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from hashlib import blake2b
+from struct import Struct
 
 _TIE = 1e-12  # far above what two libm disagree by (an ulp is 2e-16), far below what chance produces
+_first_64_bits = Struct(">Q").unpack_from
 _DIGITS = 50
 _EXACT_DIGITS = 60  # an odd multiple of 2^-53 has at most 53 significant digits
 
@@ -53,22 +55,18 @@ def race(salt: str, unit: bytes, shares: Mapping[str, int]) -> RaceResult:
     """
     if min(shares.values(), default=0) < 0:
         raise ValueError(f"shares must not be negative, found {dict(shares)}")
-    start = blake2b(_framed(salt) + _frame(unit))  # what all variants have in common is hashed once
-    draws: dict[str, int] = {}
+    start = blake2b(_framed(salt) + _frame(unit))
     scores: dict[str, float] = {}
     for key, share in shares.items():
         if share:
-            hashed = start.copy()
-            hashed.update(_framed(key))
-            draws[key] = draw = _draw(hashed.digest())
-            scores[key] = -math.log(_unit_interval(draw)) / share
+            scores[key] = -math.log(_unit_interval(_draw(start, key))) / share
     if not scores:
         raise ValueError("no variant has a share, so nobody can win")
-    least = min(scores.values())
-    closest = [key for key, score in scores.items() if score <= least * (1 + _TIE)]
+    tied = min(scores.values()) * (1 + _TIE)
+    closest = [key for key, score in scores.items() if score <= tied]
     if len(closest) == 1:
         return RaceResult(closest[0], scores)
-    exact = {key: _exact_score(draws[key], shares[key]) for key in closest}
+    exact = {key: _exact_score(_draw(start, key), shares[key]) for key in closest}
     return RaceResult(min(closest, key=lambda key: (exact[key], key)), scores)
 
 
@@ -80,7 +78,7 @@ def uniform(salt: str, unit: bytes) -> float:
     >>> 0 < uniform("holdout", b"unit") < 1
     True
     """
-    return _unit_interval(_draw(blake2b(_framed(salt) + _frame(unit)).digest()))
+    return _unit_interval(_leading(blake2b(_framed(salt) + _frame(unit)).digest()))
 
 
 def _frame(part: bytes) -> bytes:
@@ -93,12 +91,18 @@ def _framed(text: str) -> bytes:
     return _frame(text.encode())
 
 
-def _draw(digest: bytes) -> int:
-    return int.from_bytes(digest[:8], "big") >> 12
+def _draw(start: blake2b, key: str) -> int:
+    hashed = start.copy()  # what all variants have in common is hashed once
+    hashed.update(_framed(key))
+    return _leading(hashed.digest())
+
+
+def _leading(digest: bytes) -> int:
+    return _first_64_bits(digest)[0] >> 12
 
 
 def _unit_interval(draw: int) -> float:
-    return (draw + 0.5) / 2**52  # exact: 53 bits and a power of two
+    return (draw + 0.5) * 2.0**-52  # exact: 53 bits and a power of two
 
 
 def _exact_score(draw: int, share: int) -> Decimal:

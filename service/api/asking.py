@@ -55,6 +55,15 @@ class ContextItem(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 _NO_ITEM = ContextItem()
+
+
+class _Looked(msgspec.Struct, frozen=True):
+    """What of a context has a shape of its own."""
+
+    cart: list[CartItem] = msgspec.field(default_factory=list[CartItem])
+    item: ContextItem = _NO_ITEM
+
+
 _NO_CONTEXT = RequestContext(cart_value_minor=0)
 
 
@@ -127,18 +136,15 @@ def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestCont
     """The context that eligibility reads, and what of it is kept."""
     if not context:
         return _NO_CONTEXT, {}
-    fields = {name: value for name, value in context.items() if name not in ("cart", "item")}
+    fields = {name: value for name, value in context.items() if name not in _Looked.__struct_fields__}
     faults = open_map_faults(fields, "/context")
     if faults:
         raise bad_request(faults)
-    cart: list[CartItem] = []
-    if "cart" in context:
-        cart = convert(context["cart"], list[CartItem], prefix="/context/cart")
+    shaped = {name: context[name] for name in _Looked.__struct_fields__ if name in context}
+    looked = convert(shaped, _Looked, prefix="/context")
+    cart, item = looked.cart, looked.item
     if len(cart) > CART_MAX:
         raise bad_field("/context/cart", "too_many", f"keep at most {CART_MAX} items, found {len(cart)}")
-    item = _NO_ITEM
-    if "item" in context:
-        item = convert(context["item"], ContextItem, prefix="/context/item")
     if "segment" in fields and not isinstance(fields["segment"], str | None):
         fault = FieldError(child("/context", "segment"), "wrong_type", "a segment's key is text")
         raise bad_request([fault])

@@ -98,6 +98,7 @@ class Writer:
 
     async def start(self) -> None:
         """Open the ledger and begin."""
+        self._loop = asyncio.get_running_loop()
         await self.ledger.open()
         self._pumps = [asyncio.create_task(self._pump_batches()), asyncio.create_task(self._pump_jobs())]
         self._sweeper = asyncio.create_task(self._sweep())
@@ -169,7 +170,8 @@ class Writer:
         self.ledger.forget_units([unit_hash(store.secret, raw_id) for raw_id in raw_ids])
 
     def _future(self) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().create_future()
+        # Not asked for again: `get_running_loop` makes a system call, for every request.
+        return self._loop.create_future()
 
     def _enqueue(self, waiting: Waiting) -> None:
         self._refuse(max(len(self._queue), self._items // ITEMS_PER_REQUEST))
@@ -352,16 +354,12 @@ class Writer:
         """Let go, at its deadline, whoever still waits for a decision."""
         while True:
             await asyncio.sleep(SWEEP_S)
+            while self._timed and self._timed[0].done.done():
+                self._timed.popleft()  # nearly all, and in the order in which they came
             now = time.monotonic()
-            kept: deque[Waiting] = deque()
             for waiting in self._timed:
-                if waiting.done.done():
-                    continue
-                if waiting.expires_at <= now:
+                if waiting.expires_at <= now and not waiting.done.done():
                     waiting.done.set_result(None)
-                else:
-                    kept.append(waiting)
-            self._timed = kept
 
 
 def _fail(wanted: Sequence[Waiting], error: Exception) -> None:

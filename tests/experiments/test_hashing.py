@@ -170,13 +170,13 @@ def test_framing_keeps_salt_and_unit_apart():
 
 
 def test_a_tie_goes_to_the_key_that_sorts_first(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hashing, "_draw", lambda message: 12345)
+    monkeypatch.setattr(hashing, "_leading", lambda message: 12345)
     assert race("s", b"u", {"b": 5, "a": 5, "c": 4}).winner == "a"
 
 
 def test_extreme_draws_stay_inside_the_open_interval(monkeypatch: pytest.MonkeyPatch):
     for draw in (0, 2**52 - 1):
-        monkeypatch.setattr(hashing, "_draw", lambda message, draw=draw: draw)
+        monkeypatch.setattr(hashing, "_leading", lambda message, draw=draw: draw)
         assert 0 < uniform("s", b"u") < 1
         assert 0 < race("s", b"u", {"a": 1}).scores["a"] < math.inf
 
@@ -204,7 +204,7 @@ def test_seeded_random_shares_agree_with_exact_competition():
     for _ in range(2_000):
         unit = random.randbytes(16)
         draws = {
-            key: hashing._draw(hashlib.blake2b(b"".join(map(hashing._frame, (b"s", unit, key)))).digest())
+            key: hashing._leading(hashlib.blake2b(b"".join(map(hashing._frame, (b"s", unit, key)))).digest())
             for key in (b"a", b"b", b"c")
         }
         assert race("s", unit, {"a": 1, "b": 1, "c": 1}).winner == max(draws, key=draws.__getitem__).decode()
