@@ -139,10 +139,7 @@ def conditions_hold(conditions: tuple[Condition, ...], context: RequestContext, 
 
     A missing field (or a null) fails every test but `ne`, `not_in` and `exists: false`.
     """
-    for condition in conditions:  # asked for every request: a generator would cost as much as the tests
-        if not _holds(condition, _value(condition.field, context, segment)):
-            return False
-    return True
+    return all(_holds(condition, _value(condition.field, context, segment)) for condition in conditions)
 
 
 def _value(name: str, context: RequestContext, segment: str | None) -> Scalar:
