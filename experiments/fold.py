@@ -7,7 +7,8 @@ assignments they join all give the same contributions, in integers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
@@ -25,8 +26,7 @@ Caps = Mapping[str, tuple[int, int]]
 """Winsorising caps by money total: (low, high) in minor units."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(NamedTuple):
     """What one enrolment adds to its cell."""
 
     unit_no: int
@@ -43,6 +43,10 @@ class FoldRules:
     experiment: Experiment
     time_zone: str
     caps: Caps = field(default_factory=dict)
+    window_us: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window_us", micros(self.experiment.attribution_window))
 
 
 def fold_unit(rules: FoldRules, facts: UnitFacts) -> list[Contribution]:
@@ -51,7 +55,11 @@ def fold_unit(rules: FoldRules, facts: UnitFacts) -> list[Contribution]:
     The earliest enrolment counts and takes the outcomes of those it supersedes; with `reassign_after`
     a later one counts again once that long has passed.
     """
-    serving = serving_enrolments(facts.enrolments, rules.experiment.reassign_after)
+    serving = (
+        serving_enrolments(facts.enrolments, rules.experiment.reassign_after)
+        if len(facts.enrolments) > 1
+        else [facts.enrolments]
+    )
     balances = [(order, fold_order(order)) for order in facts.orders]
     return [_fold_enrolment(rules, facts, balances, group) for group in serving]
 
@@ -79,8 +87,7 @@ def micros(duration: timedelta) -> int:
 
 def local_day(at_us: int, time_zone: str) -> date:
     """The calendar day of an instant in a time zone."""
-    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
-    return instant.astimezone(ZoneInfo(time_zone)).date()
+    return datetime.fromtimestamp(at_us // 1_000_000, ZoneInfo(time_zone)).date()
 
 
 def cart_deadlines(carts: Sequence[CartFact], orders: Sequence[OrderFact]) -> dict[str, int]:
@@ -101,23 +108,28 @@ def _fold_enrolment(
 ) -> Contribution:
     first = group[0]
     members = {(enrolment.unit_no, enrolment.period) for enrolment in group}
-    slots = [s for s in facts.slots if (s.unit_no, s.period) in members]
+    slots = [slot for slot in facts.slots if (slot.unit_no, slot.period) in members]
     anchor_us = _anchor(rules.experiment.anchor, first, slots)
     vector: dict[str, int] = {"assigned": 1}
     totals: dict[str, int] = {}
     if any(enrolment.variant != first.variant for enrolment in group):
         vector["crossover"] = 1
     if anchor_us is not None:
-        end_us = anchor_us + micros(rules.experiment.attribution_window)
+        end_us = anchor_us + rules.window_us
         vector["units"] = 1
         _slots(vector, slots, end_us)
-        _orders(vector, totals, rules.experiment.currency, balances, anchor_us, end_us)
-        _carts(vector, facts, anchor_us, end_us)
-        ratings = [r.score_fixed for r in facts.ratings if anchor_us <= r.at_us < end_us]
-        vector |= {"ratings": len(ratings), "rating_sum": sum(ratings)}
-        for metric in rules.experiment.metrics:
-            _custom(vector, facts, metric, anchor_us, end_us)
-        _capped(vector, totals, rules.caps)
+        if balances:
+            _orders(vector, totals, rules.experiment.currency, balances, anchor_us, end_us)
+        if facts.carts:
+            _carts(vector, facts, anchor_us, end_us)
+        if facts.ratings:
+            ratings = [r.score_fixed for r in facts.ratings if anchor_us <= r.at_us < end_us]
+            vector |= {"ratings": len(ratings), "rating_sum": sum(ratings)}
+        if facts.customs:
+            for metric in rules.experiment.metrics:
+                _custom(vector, facts, metric, anchor_us, end_us)
+        if totals:
+            _capped(vector, totals, rules.caps)
     day = local_day(first.at_us if anchor_us is None else anchor_us, rules.time_zone)
     return Contribution(
         unit_no=first.unit_no,
@@ -168,10 +180,14 @@ def _orders(
         if age_us < REPEAT_HORIZON_US:
             later.append(age_us)
         for feature, horizon_us in HORIZONS_US.items():
-            if age_us < horizon_us:
-                _add(vector, feature, in_currency or 0)
-                _add(vector, f"{feature}_unconverted", int(rate is None))
-                _add(vector, f"{feature}_unknown_cost", int(rate is not None and margin is None))
+            if age_us >= horizon_us:
+                continue
+            if rate is None:
+                _add(vector, f"{feature}_unconverted", 1)
+            elif in_currency is None:
+                _add(vector, f"{feature}_unknown_cost", 1)
+            else:
+                _add(vector, feature, in_currency)
         if order.at_us < end_us:
             _one_order(vector, totals, order, balance, rate, currency)
     vector["buyer_90d"] = int(len(later) >= 1)

@@ -5,9 +5,9 @@ Shares of costs are rounded half to even to whole minor units, once per order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 from experiments.facts import Adjustment, OrderFact, Refund
 from experiments.money import exponent
@@ -15,8 +15,7 @@ from experiments.money import exponent
 PPM = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class OrderBalance:
+class OrderBalance(NamedTuple):
     """One order, restated. All amounts in minor units of `currency`."""
 
     amount_minor: int  # booked value, adjustments included
@@ -45,6 +44,9 @@ def fold_order(order: OrderFact) -> OrderBalance:
     >>> balance.refunded_minor, balance.recovered_minor, balance.margin_minor
     (1000, 280, -120)
     """
+    if not order.refunds and not order.adjustments:
+        booked = max(0, order.amount_minor)
+        return OrderBalance(booked, order.cost_minor, 0, 0, 0, False, False, 0, order.currency)
     amount = max(0, order.amount_minor + sum(a.amount_delta_minor for a in order.adjustments))
     cost = _cost(order.cost_minor, order.adjustments)
     refunds = [r for r in order.refunds if r.currency is None or r.currency == order.currency]
@@ -72,9 +74,9 @@ def convert(amount_minor: int, rate: str, source: str, target: str) -> int:
     >>> convert(1000, "1.25", "EUR", "USD"), convert(1000, "160", "EUR", "JPY")
     (1250, 1600)
     """
-    exponents = exponent(target) - exponent(source)
-    if rate == "1" and exponents == 0:  # nearly always: an order in the experiment's own currency
+    if rate == "1" and source == target:  # nearly always: an order in the experiment's own currency
         return amount_minor
+    exponents = exponent(target) - exponent(source)
     return round(amount_minor * Fraction(Decimal(rate)) * Fraction(10) ** exponents)
 
 

@@ -9,6 +9,8 @@ bit and `verify` can ask for equality instead of closeness.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
 
 FIXED_POINT = 1 << 32
 """Scale of every feature that is not a count or minor units: value v is kept as round(2^32 v)."""
@@ -92,18 +94,17 @@ class Moments:
         >>> moments.product("orders", "orders"), moments.product("units", "orders")
         (4, 2)
         """
-        items = sorted((name, value) for name, value in vector.items() if value)
-        for index, (name, value) in enumerate(items):
-            _accumulate(self.sums, name, sign * value)
-            for other, other_value in items[index:]:
-                _accumulate(self.products, f"{name}*{other}", sign * value * other_value)
+        names = tuple(sorted(name for name, value in vector.items() if value))
+        values = [vector[name] for name in names]
+        signed = values if sign == 1 else [sign * value for value in values]
+        _accumulate(self.sums, names, signed)
+        products = (a * b for index, a in enumerate(signed) for b in values[index:])
+        _accumulate(self.products, _pairs(names), products)
 
     def add(self, other: "Moments", sign: int = 1) -> None:
         """Add (or with sign -1 remove) other moments, in place."""
-        for name, value in other.sums.items():
-            _accumulate(self.sums, name, sign * value)
-        for name, value in other.products.items():
-            _accumulate(self.products, name, sign * value)
+        for mine, theirs in ((self.sums, other.sums), (self.products, other.products)):
+            _accumulate(mine, theirs.keys(), (sign * value for value in theirs.values()))
 
     def __add__(self, other: "Moments") -> "Moments":
         total = Moments(dict(self.sums), dict(self.products))
@@ -122,16 +123,23 @@ def total_of(parts: Iterable[Moments]) -> Moments:
     return total
 
 
-def _accumulate(store: dict[str, int], name: str, amount: int) -> None:
-    value = store.get(name, 0) + amount
-    if value:
-        store[name] = value
-    else:
-        store.pop(name, None)
+@lru_cache(maxsize=256)  # units have few sets of features between them; one holds 500 names at most
+def _pairs(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all products of these features, which are in order."""
+    return tuple(f"{name}*{other}" for index, name in enumerate(names) for other in names[index:])
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CellKey:
+def _accumulate(store: dict[str, int], names: Iterable[str], amounts: Iterable[int]) -> None:
+    get = store.get
+    for name, amount in zip(names, amounts, strict=True):
+        value = get(name, 0) + amount
+        if value:
+            store[name] = value
+        else:
+            store.pop(name, None)
+
+
+class CellKey(NamedTuple):
     """Where a unit's contribution lies within its experiment."""
 
     variant: str

@@ -205,14 +205,14 @@ def test_the_earliest_stands_and_takes_what_the_superseded_one_brought() -> None
     (one,) = fold_unit(rules(), facts)
     assert (one.unit_no, one.key.variant, one.key.segment, one.key.epoch) == (1, "socks", "", 1)
     assert picked(dict(one.vector), "assigned", "exposed", "orders", "crossover") == [1, 1, 1, 1]
-    (same,) = fold_unit(rules(), unit(enrolments=(FIRST, replace(LATER, variant="socks"))))
+    (same,) = fold_unit(rules(), unit(enrolments=(FIRST, LATER._replace(variant="socks"))))
     assert "crossover" not in same.vector
 
 
 def test_after_its_time_a_reassignment_is_an_enrolment_of_its_own() -> None:
     after = timedelta(days=8)
-    again = replace(FIRST, period=1, at_us=T0 + 8 * DAY, variant="none")
-    soon = replace(again, period=2, at_us=again.at_us + 1)
+    again = FIRST._replace(period=1, at_us=T0 + 8 * DAY, variant="none")
+    soon = again._replace(period=2, at_us=again.at_us + 1)
     facts = unit(
         enrolments=(soon, again, FIRST),
         slots=(slot(Slot.EXPOSURE, T0), slot(Slot.EXPOSURE, again.at_us, period=1)),
@@ -242,7 +242,7 @@ def test_after_its_time_a_reassignment_is_an_enrolment_of_its_own() -> None:
 def test_the_day_is_the_shops(at: str, zone: str, day: date) -> None:
     at_us = int(datetime.fromisoformat(at).timestamp()) * 1_000_000
     assert local_day(at_us, zone) == day
-    (one,) = fold_unit(FoldRules(EXPERIMENT, zone), unit(enrolments=(replace(FIRST, at_us=at_us),)))
+    (one,) = fold_unit(FoldRules(EXPERIMENT, zone), unit(enrolments=(FIRST._replace(at_us=at_us),)))
     assert one.key.day == day
 
 
