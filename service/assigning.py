@@ -117,13 +117,18 @@ def _decide_in(found: Assignments, ask: Ask, live: LiveExperiment) -> Decision:
     if live.state is Lifecycle.PAUSED:
         return Decision("paused", live)
     unit = found.units.hashes[raw_id]
-    if ask.mode is not Mode.FORCED and uniform("holdout:" + store.key, unit) < store.settings.holdout:
+    if ask.mode is not Mode.FORCED and _is_held_out(store, unit):
         return Decision("holdout", live)
     if not _in_layer(found, live, unit, unit_no):
         return Decision("not_in_audience", live)
     if not conditions_hold(live.experiment.audience, ask.context, ask.segment):
         return Decision("not_in_audience", live)
     return _enrol(found, ask, live, raw_id)
+
+
+def _is_held_out(store: StoreState, unit: bytes) -> bool:
+    holdout = store.settings.holdout
+    return holdout > 0 and uniform("holdout:" + store.key, unit) < holdout
 
 
 def _serving_row(found: Assignments, live: LiveExperiment, unit_no: int, at_us: int) -> Enrolled | None:

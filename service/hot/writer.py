@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -59,8 +59,8 @@ class Waiting:
     asks: Sequence[Ask] = ()
     events: Sequence[Arrived] = ()
     expires_at: float = float("inf")  # on the monotonic clock
-    decisions: list[Decision] = field(default_factory=list[Decision])
-    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    decisions: Sequence[Decision] = ()
+    outcomes: Sequence[Outcome] = ()
 
     @property
     def size(self) -> int:
