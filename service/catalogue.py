@@ -115,6 +115,9 @@ class StoreState:
     _touchpoints: Mapping[str, tuple[LiveExperiment, ...]] | None = field(
         init=False, repr=False, compare=False, default=None
     )
+    _numbered: Mapping[int, LiveExperiment] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
     revision: int = 0  # moves with every change of what stands here; 0: not from the ledger
 
     @property
@@ -128,7 +131,11 @@ class StoreState:
 
     def by_no(self, experiment_no: int) -> LiveExperiment | None:
         """The experiment of that number, when it is this store's."""
-        return next((e for e in self.experiments.values() if e.experiment_no == experiment_no), None)
+        if self._numbered is None:
+            found = {live.experiment_no: live for live in self.experiments.values()}
+            object.__setattr__(self, "_numbered", found)
+        assert self._numbered is not None
+        return self._numbered.get(experiment_no)
 
     def numbered(self, experiment_no: int) -> LiveExperiment:
         """The experiment of that number, which a row of this store names."""
