@@ -34,7 +34,7 @@ class _Known:
     events: dict[str, bytes] = field(default_factory=dict)  # event_id -> digest
     orders: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # order_id -> digest, currency
     refunds: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    decisions: set[DecisionRef] = field(default_factory=set)
+    decisions: set[tuple[Any, ...]] = field(default_factory=set)  # as DecisionRef names them
     decision_ids: dict[int, str] = field(default_factory=dict)  # raw id of a decision's unit, unless erased
     persons: dict[int, int] = field(default_factory=dict)
     linked: list[tuple[int, int]] = field(default_factory=list)  # new links: unit_no, person_no
@@ -63,7 +63,7 @@ async def record_many(
 async def _read(ledger: HotLedger, store: StoreState, units: Units, events: Sequence[Arrived]) -> _Known:
     known = _Known(units)
     mine = (store.store_no,)
-    rows = await ledger.lookup(statements.EVENT_DIGESTS, mine, {event.struct.event_id for event in events})
+    rows = await ledger.lookup(statements.EVENT_DIGESTS, mine, {event.event_id for event in events})
     known.events = {event_id: digest for event_id, digest in rows}
     order_ids = {event.order_id for event in events if event.order_id is not None}
     if order_ids:
@@ -74,21 +74,17 @@ async def _read(ledger: HotLedger, store: StoreState, units: Units, events: Sequ
                 known.orders[order_id] = (digest, json_value(body)["currency"])
             elif refund_id is not None:
                 known.refunds[order_id, refund_id] = digest
-    refs = {event.decision for event in events if event.decision is not None}
-    if refs:
-        await _read_decisions(ledger, known, refs)
-    linkable = {*units.numbers.values(), *(ref.unit_no for ref in refs)}
-    if refs or any(isinstance(event.struct, wire.Identify) for event in events):
-        known.persons = await persons_of(ledger, linkable)
+    decided = {event.decision.unit_no for event in events if event.decision is not None}
+    if decided:
+        known.decisions = {tuple(row) for row in await ledger.lookup(statements.DECISIONS, (), decided)}
+    # Only where an event also names somebody is it asked whether that is the decision's unit.
+    named = {event.decision.unit_no for event in events if event.decision is not None and event.reach}
+    if named:
+        rows = await ledger.lookup(statements.RAW_IDS, (), named)
+        known.decision_ids = {unit_no: raw_id for unit_no, raw_id in rows}
+    if named or any(type(event.struct) is wire.Identify for event in events):
+        known.persons = await persons_of(ledger, {*units.numbers.values(), *named})
     return known
-
-
-async def _read_decisions(ledger: HotLedger, known: _Known, refs: set[DecisionRef]) -> None:
-    unit_nos = {ref.unit_no for ref in refs}
-    rows = await ledger.lookup(statements.ASSIGNMENTS, (), unit_nos)
-    known.decisions = {DecisionRef(row[1], row[0], row[2]) for row in rows}
-    names = await ledger.lookup(statements.RAW_IDS, (), unit_nos)
-    known.decision_ids = {unit_no: raw_id for unit_no, raw_id in names}
 
 
 def _raw_ids(events: Iterable[Arrived]) -> list[str]:
@@ -98,23 +94,20 @@ def _raw_ids(events: Iterable[Arrived]) -> list[str]:
 
 
 def _judge(store: StoreState, known: _Known, event: Arrived) -> Outcome:
-    before = known.events.get(event.struct.event_id)
+    before = known.events.get(event.event_id)
     if before is not None:
         return DUPLICATE if before == event.digest else _conflict("/event_id", "event_id")
     struct = event.struct
-    if isinstance(struct, wire.Order) and struct.order_id in known.orders:
-        same = known.orders[struct.order_id][0] == event.digest
-        return DUPLICATE if same else _conflict("/order_id", "order_id")
-    if event.refund_id is not None and event.order_id is not None:
-        refund = known.refunds.get((event.order_id, event.refund_id))
-        if refund is not None:
-            return DUPLICATE if refund == event.digest else _conflict("/refund_id", "refund_id")
-    if event.decision is not None and event.decision not in known.decisions:
-        return decision_not_found()
-    if event.decision is not None and _disagrees(store, known, event, event.decision):
-        return field_problem(
-            400, "unit_mismatch", "/decision_id", "name the unit the decision was made for, or leave it out"
-        )
+    if event.order_id is not None:
+        twin = _twin(known, event, event.order_id)
+        if twin is not None:
+            return twin
+    if event.decision is not None:
+        if event.decision not in known.decisions:
+            return decision_not_found()
+        if event.reach and _disagrees(store, known, event, event.decision):
+            remedy = "name the unit the decision was made for, or leave it out"
+            return field_problem(400, "unit_mismatch", "/decision_id", remedy)
     if isinstance(struct, wire.Refund) and struct.currency is not wire.UNSET:
         order = known.orders.get(struct.order_id)
         if order is not None and order[1] != struct.currency:
@@ -123,6 +116,18 @@ def _judge(store: StoreState, known: _Known, event: Arrived) -> Outcome:
     if isinstance(struct, wire.Identify):
         return _judge_link(known, event, struct)
     return ACCEPTED
+
+
+def _twin(known: _Known, event: Arrived, order_id: str) -> Outcome | None:
+    """What becomes of an order, or a refund, whose own key is on record; None when it is not."""
+    if isinstance(event.struct, wire.Order) and order_id in known.orders:
+        same = known.orders[order_id][0] == event.digest
+        return DUPLICATE if same else _conflict("/order_id", "order_id")
+    if event.refund_id is not None:
+        refund = known.refunds.get((order_id, event.refund_id))
+        if refund is not None:
+            return DUPLICATE if refund == event.digest else _conflict("/refund_id", "refund_id")
+    return None
 
 
 def decision_not_found() -> Problem:
@@ -180,12 +185,13 @@ def _person(known: _Known, raw_id: str) -> int | None:
 
 def _remember(known: _Known, event: Arrived) -> None:
     struct = event.struct
-    known.events[struct.event_id] = event.digest
-    if isinstance(struct, wire.Order):
-        known.orders[struct.order_id] = (event.digest, struct.currency)
-    if event.refund_id is not None and event.order_id is not None:
-        known.refunds[event.order_id, event.refund_id] = event.digest
-    if isinstance(struct, wire.Identify):
+    known.events[event.event_id] = event.digest
+    if event.order_id is not None:
+        if isinstance(struct, wire.Order):
+            known.orders[event.order_id] = (event.digest, struct.currency)
+        elif event.refund_id is not None:
+            known.refunds[event.order_id, event.refund_id] = event.digest
+    elif isinstance(struct, wire.Identify):
         customer = known.units.number(_customer(event))
         for unit_no in (customer, known.units.number(struct.anonymous_id)):
             if unit_no not in known.persons:
@@ -201,30 +207,31 @@ def _append(
     numbers: Sequence[int],
     at_us: int,
 ) -> None:
+    rows = batch.rows[statements.EVENT.table]
+    links: list[tuple[int, int, int]] = []
     marked: set[tuple[int | None, str | None]] = set()  # a unit, an order, or one of each
     for event, event_no in zip(events, numbers, strict=True):
-        batch.add(statements.EVENT, _row(store, event, event_no))
+        rows.append(_row(store, event, event_no))
         order_id = event.order_id
         for unit_no, kinds in _reached(store, known, event).items():
-            batch.add(statements.EVENT_UNIT, (unit_no, event_no, kinds))
+            links.append((unit_no, event_no, kinds))
             marked.add((unit_no, order_id))
             order_id = None  # is said
         if order_id is not None:
             marked.add((None, order_id))
-    for link in known.linked:
-        batch.add(statements.PERSON, link)
-    for unit_no, order_id in marked:
-        batch.add(statements.MARK, (store.store_no, unit_no, order_id, at_us))
+    batch.rows[statements.EVENT_UNIT.table] += sorted(links)  # in the order of its key: pages are met once
+    batch.rows[statements.PERSON.table] += known.linked
+    batch.rows[statements.MARK.table] += [
+        (store.store_no, unit_no, order_id, at_us) for unit_no, order_id in marked
+    ]
 
 
 def _row(store: StoreState, event: Arrived, event_no: int) -> tuple[Any, ...]:
     """The event's row, in the order of the table's columns."""
-    ref = event.decision
-    named = (None, None, None) if ref is None else (ref.experiment_no, ref.unit_no, ref.period)
     return (
         event_no,
         store.store_no,
-        event.struct.event_id,
+        event.event_id,
         event.type,
         event.occurred_at_us,
         event.received_at_us,
@@ -232,9 +239,12 @@ def _row(store: StoreState, event: Arrived, event_no: int) -> tuple[Any, ...]:
         event.digest,
         event.order_id,
         event.refund_id,
-        *named,
-        json_text(body_of(store, event)),
+        *(event.decision or _NO_DECISION),
+        json_text(body_of(store, event.struct)),
     )
+
+
+_NO_DECISION = (None, None, None)
 
 
 def _reached(store: StoreState, known: _Known, event: Arrived) -> dict[int, int]:

@@ -84,6 +84,7 @@ RAW_IDS = _lookup([schema.unit.c.unit_no, schema.unit.c.raw_id], schema.unit.c.u
 PERSONS = _lookup([_person.unit_no, _person.person_no], _person.unit_no)
 MEMBERS = _lookup([_person.unit_no, _person.person_no], _person.person_no)
 ASSIGNMENTS = _lookup(list(_assignment), _assignment.unit_no)
+DECISIONS = _lookup([_assignment.experiment_no, _assignment.unit_no, _assignment.period], _assignment.unit_no)
 SHOWN = _lookup(
     [_shown.unit_no, _shown.experiment_no, _shown.period, _shown.reason, _shown.shown_no], _shown.unit_no
 )
