@@ -10,6 +10,8 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
@@ -29,8 +31,17 @@ KEYS_MAX = 8192
 """Keys in one statement; SQLite takes 32,766 parameters."""
 BUSY_S = 10.0
 """How long a foreign lock on the file is waited for, in the thread."""
+ROWS_MAX = 64
+"""Rows in one INSERT: half of a row's time is to begin and end its statement. More gain nothing."""
 SETTLE_SLICE = 4000
 TAIL_SLICE = 50_000
+
+# Asked how to store None, True or bytes, the driver looks for an adapter each time before it stores them as
+# they are; one that it finds at once, and that changes nothing, saves a quarter of an insert.
+_nothing: dict[None, None] = {}
+sqlite3.register_adapter(type(None), _nothing.get)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(bytes, bytes)
 
 
 class SqliteLedger:
@@ -160,8 +171,13 @@ class SqliteLedger:
     def _append(self, batch: Round) -> None:
         self._raw.execute("BEGIN IMMEDIATE")
         for append in APPENDED:
-            if rows := batch.rows[append.table]:
-                self._raw.executemany(append.sqlite, rows)
+            rows = batch.rows[append.table]
+            whole = len(rows) - len(rows) % ROWS_MAX
+            for start in range(0, whole, ROWS_MAX):
+                part = rows[start : start + ROWS_MAX]
+                self._raw.execute(_many(append.sqlite), [*chain.from_iterable(part)])
+            if whole < len(rows):
+                self._raw.executemany(append.sqlite, rows[whole:])
 
     def _append_patiently(self, batch: Round) -> None:
         self._wait_for_locks(BUSY_S)
@@ -230,6 +246,13 @@ def _settle(connection: Connection, units: Sequence[tuple[bytes, int]]) -> None:
 
 def _note_settled(connection: Connection, through: int) -> None:
     upsert(connection, schema.progress, [{"name": UNITS_SETTLED, "value": through}])
+
+
+@cache
+def _many(insert: str) -> str:
+    """The INSERT of one row, for `ROWS_MAX` rows."""
+    start, row = insert.split(" VALUES ")
+    return f"{start} VALUES {','.join([row] * ROWS_MAX)}"
 
 
 def _is_locked(error: sqlite3.OperationalError) -> bool:

@@ -137,13 +137,15 @@ def _hashes(run: _Run, start: int, stop: int) -> list[bytes]:
 
 def _search(run: _Run, hashes: Sequence[bytes]) -> dict[bytes, int]:
     words = _words(hashes)
-    places = np.searchsorted(run.high, words[:, 0])
-    inside = places < len(run)
-    hits = np.zeros(len(hashes), bool)
-    hits[inside] = run.high[places[inside]] == words[inside, 0]
-    found: dict[bytes, int] = {}
-    for index in np.flatnonzero(hits).tolist():
-        place = _place(run, int(places[index]), int(words[index, 0]), int(words[index, 1]))
+    high, low = words[:, 0], words[:, 1]
+    places = np.searchsorted(run.high, high)
+    near = np.minimum(places, len(run) - 1)
+    alike = run.high[near] == high
+    hits = alike & (run.low[near] == low)
+    numbers = run.unit_no[near[hits]].tolist()
+    found = {hashes[i]: number for i, number in zip(np.flatnonzero(hits).tolist(), numbers, strict=True)}
+    for index in np.flatnonzero(alike & ~hits).tolist():  # another hash begins like this one
+        place = _place(run, int(places[index]), int(high[index]), int(low[index]))
         if place is not None:
             found[hashes[index]] = int(run.unit_no[place])
     return found
