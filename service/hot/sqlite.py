@@ -1,4 +1,4 @@
-"""The hot path on SQLite: statements on the event loop, COMMIT in the one thread that may write.
+"""The hot path on SQLite: statements on the event loop; COMMIT, and what is long, in the one writing thread.
 
 One connection does everything, so that its page cache is never thrown away. The writer's pump hands it
 either a batch or a job, never both at once.
@@ -31,8 +31,10 @@ KEYS_MAX = 8192
 """Keys in one statement; SQLite takes 32,766 parameters."""
 BUSY_S = 10.0
 """How long a foreign lock on the file is waited for, in the thread."""
-ROWS_MAX = 64
-"""Rows in one INSERT: half of a row's time is to begin and end its statement. More gain nothing."""
+ROWS_AT_ONCE = (64, 8, 1)
+"""Rows in one INSERT: a third of a row's time is to begin and end its statement. More gain nothing."""
+LOOP_ROWS_MAX = 512
+"""Rows that are appended on the event loop; of more, the thread appends most while the loop goes on."""
 SETTLE_SLICE = 4000
 TAIL_SLICE = 50_000
 
@@ -149,14 +151,9 @@ class SqliteLedger:
         return self._sets[experiment_no]
 
     async def commit(self, batch: Round) -> None:
-        """Append on the loop, commit in the thread."""
+        """Append on the loop, or in the thread what holds it too long; commit in the thread."""
         try:
-            try:
-                self._append(batch)
-            except sqlite3.OperationalError as error:
-                if not _is_locked(error):
-                    raise
-                # Somebody else holds the file: wait for it where nobody waits for us.
+            if not self._append_at_once(batch):
                 await self._in_thread(lambda: self._append_patiently(batch))
             await self._in_thread(self._commit)
         except sqlite3.Error as error:
@@ -168,16 +165,27 @@ class SqliteLedger:
         for experiment_no, sets in batch.sets.items():
             self._sets[experiment_no].update(sets)
 
+    def _append_at_once(self, batch: Round) -> bool:
+        """Append on the loop, unless the batch is long or somebody else holds the file."""
+        if sum(map(len, batch.rows.values())) > LOOP_ROWS_MAX:
+            return False
+        try:
+            self._append(batch)
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error):
+                raise
+            return False
+        return True
+
     def _append(self, batch: Round) -> None:
         self._raw.execute("BEGIN IMMEDIATE")
         for append in APPENDED:
-            rows = batch.rows[append.table]
-            whole = len(rows) - len(rows) % ROWS_MAX
-            for start in range(0, whole, ROWS_MAX):
-                part = rows[start : start + ROWS_MAX]
-                self._raw.execute(_many(append.sqlite), [*chain.from_iterable(part)])
-            if whole < len(rows):
-                self._raw.executemany(append.sqlite, rows[whole:])
+            rows, start = batch.rows[append.table], 0
+            for size in ROWS_AT_ONCE:
+                while len(rows) - start >= size:
+                    part = rows[start : start + size]
+                    self._raw.execute(_insert(append.sqlite, size), [*chain.from_iterable(part)])
+                    start += size
 
     def _append_patiently(self, batch: Round) -> None:
         self._wait_for_locks(BUSY_S)
@@ -249,10 +257,10 @@ def _note_settled(connection: Connection, through: int) -> None:
 
 
 @cache
-def _many(insert: str) -> str:
-    """The INSERT of one row, for `ROWS_MAX` rows."""
-    start, row = insert.split(" VALUES ")
-    return f"{start} VALUES {','.join([row] * ROWS_MAX)}"
+def _insert(one: str, size: int) -> str:
+    """The INSERT of one row, for so many."""
+    start, row = one.split(" VALUES ")
+    return f"{start} VALUES {','.join([row] * size)}"
 
 
 def _is_locked(error: sqlite3.OperationalError) -> bool:
