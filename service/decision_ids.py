@@ -5,15 +5,16 @@ They need no index and cannot be guessed; another store's id fails the MAC and s
 
 from __future__ import annotations
 
-import base64
 import hmac
 import struct
+from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
 from typing import NamedTuple
 
 PREFIX = "d_"
 _ROW = struct.Struct(">IQH")
 _MAC_BYTES = 8
+_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 class DecisionRef(NamedTuple):
@@ -33,7 +34,7 @@ def encode(secret: bytes, ref: DecisionRef) -> str:
 def decode(secret: bytes, decision_id: str) -> DecisionRef | None:
     """The assignment it names; None when this store never issued it."""
     try:
-        raw = base64.urlsafe_b64decode(decision_id[len(PREFIX) :] + "==")
+        raw = a2b_base64(decision_id[len(PREFIX) :].encode().translate(_FROM_URL) + b"==")
     except ValueError:
         return None
     row, mac = raw[: _ROW.size], raw[_ROW.size :]
@@ -44,7 +45,8 @@ def decode(secret: bytes, decision_id: str) -> DecisionRef | None:
 
 
 def _text(raw: bytes) -> str:
-    return PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    """URL-safe base64 by hand: the module of that name takes twice the time."""
+    return PREFIX + b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
 
 def _mac(secret: bytes, row: bytes) -> bytes:
