@@ -1,15 +1,15 @@
-"""The hot path on PostgreSQL: asyncpg, one array per column, one transaction per batch.
+"""The hot path on PostgreSQL: asyncpg, one array per column, one statement per batch.
 
 Any number of replicas write at once. What another has just written is met as a row that is there already:
 the batch is taken back and decided anew from what is now on record. Rows are added in one order everywhere,
-so that two batches wait for each other's rows in turn and never in a ring.
+so that two batches wait for each other's rows in turn, and hardly ever in a ring.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
@@ -24,11 +24,20 @@ if TYPE_CHECKING:
     import asyncpg
 
 Result = TypeVar("Result")
-CONNECTIONS_MAX = 4
 ANSWER_S = 10.0
 """How long a statement may take before the database counts as gone."""
-CONNECT_S = 5.0
-NUMBERS = "SELECT nextval(pg_get_serial_sequence($1, $2)) FROM generate_series(1, $3::integer)"
+CONNECT_S = 5
+SETTINGS = {
+    "application_name": "rialto hot path",
+    # A plan is made once and kept. Made while a table is small it would be to read the whole table, and would
+    # be kept while the table grows: every look-up is by an index, whatever the statistics say at that moment.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+NUMBERS = """
+SELECT nextval(numbers)
+FROM (SELECT pg_get_serial_sequence($1, $2)::regclass AS numbers OFFSET 0), generate_series(1, $3::integer)
+"""
 
 
 class PostgresLedger:
@@ -37,8 +46,7 @@ class PostgresLedger:
     def __init__(self, database: Database) -> None:
         self.turns = nullcontext()
         self._database = database
-        self._pool: asyncpg.Pool | None = None
-        self._opening = asyncio.Lock()
+        self._idle: list[asyncpg.Connection] = []
         self._sets: dict[int, Sets] = {}
 
     async def open(self) -> None:
@@ -48,37 +56,50 @@ class PostgresLedger:
 
     async def close(self) -> None:
         """Close every connection; one that does not answer is dropped."""
-        if self._pool is not None:
-            try:
-                await asyncio.wait_for(self._pool.close(), ANSWER_S)
-            except Exception:
-                self._pool.terminate()
+        while self._idle:
+            with suppress(Exception):
+                await self._idle.pop().close(timeout=ANSWER_S)
 
-    async def _connections(self) -> asyncpg.Pool:
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A connection of one's own for a while; one on which something failed is not used again.
+
+        Not asyncpg's pool: it resets a connection after each use, which costs more than most statements do.
+        """
         import asyncpg
 
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._database.asyncpg_dsn,
-                    min_size=0,
-                    max_size=CONNECTIONS_MAX,
-                    timeout=CONNECT_S,
-                    command_timeout=ANSWER_S,
-                    server_settings={"application_name": "rialto hot path"},
-                )
-            return self._pool
+        connection = None
+        while self._idle and connection is None:
+            found = self._idle.pop()
+            connection = None if found.is_closed() else found
+        if connection is None:
+            connection = await asyncpg.connect(
+                self._database.asyncpg_dsn,
+                timeout=CONNECT_S,
+                command_timeout=ANSWER_S,
+                server_settings=SETTINGS,
+            )
+        try:
+            yield connection
+        except BaseException:
+            connection.terminate()
+            raise
+        self._idle.append(connection)
 
     async def _fetch(self, statement: str, *values: Any) -> Rows:
         try:
-            pool = await self._connections()
             try:
-                return await pool.fetch(statement, *values, timeout=ANSWER_S)
-            except _gone():  # a connection the server has closed meanwhile; another one may do
-                await pool.expire_connections()
-                return await pool.fetch(statement, *values, timeout=ANSWER_S)
+                return await self._fetch_once(statement, *values)
+            except _gone():  # connections that the server has closed meanwhile; a new one may do
+                while self._idle:
+                    self._idle.pop().terminate()
+                return await self._fetch_once(statement, *values)
         except Exception as error:
             raise _unavailable(error) from error
+
+    async def _fetch_once(self, statement: str, *values: Any) -> Rows:
+        async with self._connection() as connection:
+            return await connection.fetch(statement, *values)
 
     async def lookup(self, lookup: Lookup, equal: tuple[Any, ...], keys: Collection[Any]) -> Rows:
         """Rows by key."""
@@ -106,26 +127,24 @@ class PostgresLedger:
     async def commit(self, batch: Round) -> None:
         """Append everything in one transaction."""
         try:
-            pool = await self._connections()
-            async with pool.acquire(timeout=CONNECT_S) as connection, connection.transaction():
+            async with self._connection() as connection:
                 await self._append(connection, batch)
-        except LostRace:
-            self._sets.clear()
-            raise
         except Exception as error:
-            if _is_deadlock(error):
-                raise LostRace("two replicas waited for each other's rows") from error
+            if getattr(error, "sqlstate", None) in _RACES:
+                self._sets.clear()
+                raise LostRace(str(error)) from error
             raise _unavailable(error) from error
         for experiment_no, sets in batch.sets.items():
             self._sets.setdefault(experiment_no, {}).update(sets)
 
-    async def _append(self, connection: Any, batch: Round) -> None:
-        keys = [(store_no, key, unit_no) for (store_no, key), unit_no in batch.units.items()]
-        await _insert(connection, statements.UNIT_KEY, sorted(keys))
-        for append in APPENDED:
-            rows = batch.rows[append.table]
-            await _insert(connection, append, sorted(rows) if append in _CONTENDED else rows)
-        if linked := batch.rows[statements.PERSON.table]:
+    async def _append(self, connection: asyncpg.Connection, batch: Round) -> None:
+        """Append and commit: a statement is a transaction of its own, unless it has to be announced."""
+        linked = batch.rows[statements.PERSON.table]
+        if not linked:
+            await _insert(connection, batch)
+            return
+        async with connection.transaction():
+            await _insert(connection, batch)
             persons = [person_no for _, person_no in linked]
             members = await connection.fetch(statements.MEMBERS.postgres, persons)
             for notice in identified_notices(row["unit_no"] for row in members):
@@ -154,24 +173,25 @@ class PostgresLedger:
 
 _CONTENDED = (statements.PERSON, statements.CANDIDATE_SET, statements.ASSIGNMENT)
 """Tables whose keys two replicas may write at once, besides events, which are added in order of arrival."""
+_RACES = ("23505", "40P01", "40001")
+"""Another replica has written a row of that key, or each waited for the other's rows."""
 
 
-async def _insert(connection: Any, append: Append, rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    status: str = await connection.execute(append.postgres, *map(list, zip(*rows, strict=True)))
-    if int(status.rpartition(" ")[2]) != len(rows):
-        raise LostRace(f"another replica has written a row of {append.table}")
+async def _insert(connection: asyncpg.Connection, batch: Round) -> None:
+    appends: list[Append] = []
+    columns: list[list[Any]] = []
+    keys = sorted((store_no, key, unit_no) for (store_no, key), unit_no in batch.units.items())
+    for append, rows in ((statements.UNIT_KEY, keys), *((a, batch.rows[a.table]) for a in APPENDED)):
+        if rows:
+            appends.append(append)
+            columns += map(list, zip(*(sorted(rows) if append in _CONTENDED else rows), strict=True))
+    await connection.execute(statements.appended_at_once(tuple(appends)), *columns)
 
 
 def _gone() -> tuple[type[BaseException], ...]:
     import asyncpg
 
     return (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)
-
-
-def _is_deadlock(error: Exception) -> bool:
-    return getattr(error, "sqlstate", None) in ("40P01", "40001")
 
 
 def _unavailable(error: Exception) -> Exception:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Table, Text, bindparam, cast, literal_column, select, union_all
@@ -37,7 +39,9 @@ class Append:
 
     table: str
     sqlite: str
-    postgres: str
+    columns: str
+    arrays: tuple[str, ...]
+    """The type of each column's values on PostgreSQL."""
 
 
 def _lookup(
@@ -59,16 +63,28 @@ def _lookup(
 def _append(table: Table, *, numbered_by: str | None = None) -> Append:
     """An append of whole rows, but for the column the database numbers them by."""
     columns = [column for column in table.columns if column.name != numbered_by]
-    types = (column.type.compile(dialect=_POSTGRES) for column in columns)
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
     names = ", ".join(column.name for column in columns)
     places = ", ".join("?" for _ in columns)
     return Append(
         table=table.name,
         sqlite=f"INSERT INTO {table.name} ({names}) VALUES ({places})",
-        # A row that is there already is one that another replica has just written: the count tells.
-        postgres=f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING",
+        columns=names,
+        arrays=tuple(f"{column.type.compile(dialect=_POSTGRES)}[]" for column in columns),
     )
+
+
+@cache
+def appended_at_once(appends: tuple[Append, ...]) -> str:
+    """One statement of PostgreSQL that adds rows to all these tables, in this order; an array per column.
+
+    Its parts run last one first: the manual promises no order, so nothing but waiting may depend on it.
+    """
+    number = count(1)
+    parts: list[str] = []
+    for append in appends:
+        values = ", ".join(f"unnest(${next(number)}::{kind})" for kind in append.arrays)
+        parts.append(f"{append.table}_ AS (INSERT INTO {append.table} ({append.columns}) SELECT {values})")
+    return f"WITH {', '.join(reversed(parts))} SELECT"
 
 
 _assignment, _event, _person, _shown = schema.assignment.c, schema.event.c, schema.person.c, schema.shown.c

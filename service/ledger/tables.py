@@ -209,7 +209,13 @@ class EventRow(SQLModel, table=True):
     __tablename__ = "event"
     __table_args__ = (
         Index("event_key", "store_no", "event_id", unique=True),
-        Index("event_order", "store_no", "order_id", sqlite_where=text("order_id IS NOT NULL")),
+        Index(
+            "event_order",
+            "store_no",
+            "order_id",
+            sqlite_where=text("order_id IS NOT NULL"),
+            postgresql_where=text("order_id IS NOT NULL"),
+        ),
         Index(
             "order_key",
             "store_no",
