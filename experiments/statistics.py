@@ -6,11 +6,14 @@ Python integers: exact whatever their size, so that removing a unit restores the
 bit and `verify` can ask for equality instead of closeness.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 FIXED_POINT = 1 << 32
 """Scale of every feature that is not a count or minor units: value v is kept as round(2^32 v)."""
@@ -101,6 +104,27 @@ class Moments:
         products = (a * b for index, a in enumerate(signed) for b in values[index:])
         _accumulate(self.products, _pairs(names), products)
 
+    def add_units(self, vectors: Sequence[Mapping[str, int]], weights: Sequence[int]) -> None:
+        """Add (or with negative weights remove) that many units of each vector, in place.
+
+        The same as `add_unit` for one after the other, at a twentieth of the time for fifty.
+
+        >>> moments = Moments()
+        >>> moments.add_units([{"units": 1, "orders": 2}, {"units": 1}], [3, -1])
+        >>> moments.sum("units"), moments.product("units", "orders")
+        (2, 6)
+        """
+        names = tuple(sorted({name for vector in vectors for name in vector}))
+        largest = max((abs(value) for vector in vectors for value in vector.values()), default=0)
+        fits = largest * largest * max(1, sum(map(abs, weights))) < 1 << 63
+        exact = np.int64 if fits else np.object_  # either way exact: objects are integers of any size
+        rows = [[vector.get(name, 0) for name in names] for vector in vectors]
+        matrix: NDArray[Any] = np.array(rows, dtype=exact).reshape(len(vectors), len(names))
+        weighted = matrix * np.array(weights, dtype=exact)[:, np.newaxis]
+        products = matrix.T @ weighted
+        _accumulate(self.sums, names, weighted.sum(axis=0).tolist())
+        _accumulate(self.products, _pairs(names), products[np.triu_indices(len(names))].tolist())
+
     def add(self, other: "Moments", sign: int = 1) -> None:
         """Add (or with sign -1 remove) other moments, in place."""
         for mine, theirs in ((self.sums, other.sums), (self.products, other.products)):
@@ -164,9 +188,20 @@ class Cell:
     def add_unit(self, vector: Mapping[str, int], totals: Mapping[str, int], sign: int = 1) -> None:
         """Add or remove one unit: its vector and its bins (money total name -> bin, no zero totals)."""
         self.moments.add_unit(vector, sign)
+        self._add_bins(totals, sign)
+
+    def add_units(
+        self, units: Sequence[tuple[Mapping[str, int], Mapping[str, int]]], weights: Sequence[int]
+    ) -> None:
+        """Add or remove that many units of each kind: a vector and bins."""
+        self.moments.add_units([vector for vector, _ in units], weights)
+        for (_, totals), weight in zip(units, weights, strict=True):
+            self._add_bins(totals, weight)
+
+    def _add_bins(self, totals: Mapping[str, int], weight: int) -> None:
         for name, bin_number in totals.items():
             histogram = self.histograms.setdefault(name, {})
-            count = histogram.get(bin_number, 0) + sign
+            count = histogram.get(bin_number, 0) + weight
             if count:
                 histogram[bin_number] = count
             else:

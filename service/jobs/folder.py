@@ -16,16 +16,9 @@ from service.catalogue import LiveExperiment, StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
 from service.ledger import marks, schema
-from service.ledger.facts import (
-    CARTS,
-    UnitRows,
-    belongs,
-    cart_fact,
-    cluster_facts,
-    clusters_of,
-    read_units,
-)
+from service.ledger.facts import Reached, UnitRows, cluster_facts, clusters_of, reaching, read_units
 from service.ledger.fold_slices import FoldedElsewhere, write
+from service.ledger.orders import Orders
 
 
 async def fold_pending(service: Service, store_no: int) -> None:
@@ -36,7 +29,7 @@ async def fold_pending(service: Service, store_no: int) -> None:
                 await service.writer.submit(partial(write, part=part), background=True)
             except FoldedElsewhere:
                 continue  # by another replica: look again
-            if not part.is_full:  # under traffic some mark always waits: that one was made after the call
+            if part.is_last:  # under traffic some mark always waits: that one was made after the call
                 return
 
 
@@ -48,7 +41,7 @@ class _Abandoned:
     at_us: int
     cart: CartFact
     reached: Mapping[int, int]  # kinds by unit_no
-    decision: tuple[int, int, int] | None  # of a request: experiment_no, unit_no, period
+    decision: tuple[int | None, int | None, int | None] | None  # of a request: experiment_no, unit_no, period
 
 
 def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
@@ -60,7 +53,7 @@ def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
     unit_nos = list(due)
     if not unit_nos:
         return 0
-    rows = read_units(connection, store, unit_nos)
+    rows = read_units(connection, unit_nos, Orders(connection, store.store_no))
     appended = 0
     for group in rows.groups:
         abandoned = {found.event_id: found for found in _abandoned(store, rows, group)}
@@ -91,23 +84,22 @@ def _abandoned(store: StoreState, rows: UnitRows, group: Sequence[int]) -> Itera
 def _view(
     rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int, cart_id: str, due_us: int
 ) -> _Abandoned:
-    reached: dict[int, int] = {}
-    seen: list[Any] = []
+    kinds_of: dict[int, int] = {}
+    seen: list[Reached] = []
     for unit_no in cluster:
-        for event_no, kinds in rows.links.get(unit_no, []):
-            event = rows.events[event_no]
-            is_it = event.type in CARTS and event.body["cart_id"] == cart_id
-            if is_it and kinds & mask and belongs(event, live):
-                reached[unit_no] = reached.get(unit_no, 0) | (kinds & mask)
-                seen.append(event)
+        for reached in reaching(rows, live, (unit_no,), mask):
+            if isinstance(reached.fact, CartFact) and reached.fact.cart_id == cart_id:
+                kinds_of[unit_no] = kinds_of.get(unit_no, 0) | (reached.kinds & mask)
+                seen.append(reached)
     is_request = live.experiment.unit is UnitKind.REQUEST
     view = f"{mask}.{live.experiment_no}" if is_request else str(mask)
-    first = seen[0]
+    first = min(seen, key=lambda reached: reached.event_no)
+    assert isinstance(first.fact, CartFact)
     return _Abandoned(
         event_id=f"{RESERVED_EVENT_ID}abandonment:{view}:{cluster[0]}:{cart_id}",
         at_us=due_us,
-        cart=cart_fact(first),
-        reached=reached,
+        cart=first.fact,
+        reached=kinds_of,
         decision=(first.experiment_no, first.decision_unit_no, first.decision_period) if is_request else None,
     )
 

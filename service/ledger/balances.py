@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-from sqlalchemy import Connection
 
 from experiments.facts import OrderFact
 from experiments.orders import convert, fold_order
 from service.catalogue import StoreState
-from service.ledger.facts import order_fact, read_order_rows, refund_fact
+from service.ledger.orders import OrderRow, Orders, order_fact, refunds_of
 
 
-def balance_rows(
-    connection: Connection, store: StoreState, order_ids: Sequence[str], archive: Path | None = None
-) -> list[dict[str, Any]]:
+def balance_rows(store: StoreState, orders: Orders, order_ids: Iterable[str]) -> list[dict[str, Any]]:
     """The balance of each order as its row holds it."""
-    found = read_order_rows(connection, store.store_no, order_ids, archive)
-    rows: list[dict[str, Any]] = []
-    for order_id, (order, changes) in found.items():
-        values = _orphan(changes) if order is None else _balance(store, order_fact(order, changes))
-        rows.append({"store_no": store.store_no, "order_id": order_id, **values})
-    return rows
+    balances: list[dict[str, Any]] = []
+    for order_id, rows in orders.rows(order_ids).items():
+        if rows:
+            fact = order_fact(rows)
+            values = _orphan(rows) if fact is None else _balance(store, fact)
+            balances.append({"store_no": store.store_no, "order_id": order_id, **values})
+    return balances
 
 
 def _balance(store: StoreState, order: OrderFact) -> dict[str, Any]:
@@ -50,11 +46,11 @@ def _balance(store: StoreState, order: OrderFact) -> dict[str, Any]:
     }
 
 
-def _orphan(changes: Sequence[Any]) -> dict[str, Any]:
+def _orphan(changes: Sequence[OrderRow]) -> dict[str, Any]:
     """Refunds that wait for their order: kept and counted as such."""
-    refunds = [refund_fact(row) for row in changes if row.type in ("refund", "cancel")]
+    refunds = refunds_of(changes)
     return {
-        "at_us": min(row.occurred_at_us for row in changes),
+        "at_us": min(row.at_us for row in changes),
         "is_order": False,
         "is_converted": True,
         "amount_minor": 0,

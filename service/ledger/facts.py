@@ -5,33 +5,86 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+import msgspec
+from sqlalchemy import Connection, Text, cast, literal_column, select
 
 from experiments.facts import (
-    Adjustment,
     CartFact,
     CustomFact,
     Enrolment,
     OrderFact,
     RatingFact,
-    Refund,
     Slot,
     SlotFact,
     UnitFacts,
 )
 from experiments.model import UnitKind
-from service.archive.index import archived_of_orders
 from service.archive.reading import read_archived
-from service.catalogue import LiveExperiment, StoreState
+from service.catalogue import LiveExperiment
 from service.ledger import schema
-from service.ledger.statements import chunks
-from service.ledger.units import KIND_BITS, PERSON_KINDS, groups_of, persons_of
+from service.ledger.orders import Orders, body_of
+from service.ledger.statements import ByKeys
+from service.ledger.units import KIND_BITS, PERSON_KINDS, members_of, persons_of
 
-ORDER_CHANGES = ("refund", "cancel", "order_adjusted")
-CARTS = ("cart", "checkout_started", "abandonment")
+Fact = SlotFact | OrderFact | CartFact | RatingFact | CustomFact
 SLOTS = {slot.value: slot for slot in Slot}
+CARTS = ("cart", "checkout_started", "abandonment")
+FOLDED = (*SLOTS, *CARTS, "order", "rating", "custom")
+"""The types of events that contribute something; what comes later to an order is read with it."""
+
+
+class Assigned(NamedTuple):
+    """A unit's assignment."""
+
+    unit_no: int
+    experiment_no: int
+    period: int
+    at_us: int
+    variant_no: int
+    segment: str
+    set_no: int
+    epoch: int
+
+
+class Reached(NamedTuple):
+    """A fact as it reaches a unit."""
+
+    event_no: int
+    kinds: int  # bits
+    experiment_no: int | None  # of the decision it names
+    decision_unit_no: int | None
+    decision_period: int | None
+    fact: Fact
+
+
+_assignment, _event, _link = schema.assignment.c, schema.event.c, schema.event_unit.c
+_archived = schema.archived_event.c
+_ASSIGNMENTS = ByKeys(select(*(_assignment[name] for name in Assigned._fields)), _assignment.unit_no)
+_EVENTS = ByKeys(
+    select(
+        _link.unit_no,
+        _event.event_no,
+        _link.kinds,
+        _event.experiment_no,
+        _event.decision_unit_no,
+        _event.decision_period,
+        _event.type,
+        _event.occurred_at_us,
+        _event.order_id,
+        cast(_event.body, Text),
+    )
+    .join_from(schema.event_unit, schema.event, _event.event_no == _link.event_no)
+    .where(_event.type.in_([literal_column(f"'{kind}'") for kind in FOLDED])),
+    _link.unit_no,
+)
+_ARCHIVED = ByKeys(
+    select(_link.unit_no, _link.event_no, _link.kinds).join_from(
+        schema.event_unit, schema.archived_event, _archived.event_no == _link.event_no
+    ),
+    _link.unit_no,
+)
 
 
 @dataclass(slots=True)
@@ -39,89 +92,85 @@ class UnitRows:
     """Rows of a slice of units, read in bulk."""
 
     groups: list[tuple[int, ...]]  # units that are one, each once
-    linked: set[int] = field(default_factory=set)  # units that are a person's, by `identify`
-    assignments: dict[int, list[Any]] = field(default_factory=dict)  # by unit_no
-    links: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # unit_no -> (event_no, kinds)
-    events: dict[int, Any] = field(default_factory=dict)  # by event_no
-    orders: dict[str, OrderFact] = field(default_factory=dict)
+    linked: set[int]  # units that are a person's, by `identify`
+    assignments: dict[int, list[Assigned]] = field(default_factory=dict)  # by unit_no
+    reached: dict[int, list[Reached]] = field(default_factory=dict)  # by unit_no
 
 
-def read_units(
-    connection: Connection, store: StoreState, unit_nos: Iterable[int], archive: Path | None = None
-) -> UnitRows:
-    """Everything recorded of these units and of those that are one with them.
-
-    What is archived is read back, from the ledger's archive or from a copy of it at `archive`.
-    """
-    groups = {tuple(sorted(group)) for group in groups_of(connection, unit_nos).values()}
-    members = {member for group in groups for member in group}
-    rows = UnitRows(groups=sorted(groups), linked=set(persons_of(connection, members)))
-    for part in chunks(members):
-        found = connection.execute(select(schema.assignment).where(schema.assignment.c.unit_no.in_(part)))
-        for row in found:
-            rows.assignments.setdefault(row.unit_no, []).append(row)
+def read_units(connection: Connection, unit_nos: Iterable[int], orders: Orders) -> UnitRows:
+    """Everything recorded of these units and of those that are one with them."""
+    wanted = set(unit_nos)
+    persons = persons_of(connection, wanted)
+    people = members_of(connection, persons.values()).values()
+    linked = {unit_no for members in people for unit_no in members}
+    groups = [*(tuple(sorted(members)) for members in people), *((u,) for u in wanted - linked)]
+    rows = UnitRows(sorted(groups), linked)
+    for row in map(Assigned._make, _ASSIGNMENTS.rows(connection, wanted | linked)):
+        rows.assignments.setdefault(row.unit_no, []).append(row)
     # Events matter once a unit of the group is enrolled; before that they wait.
-    enrolled = {m for group in groups if any(u in rows.assignments for u in group) for m in group}
-    for part in chunks(enrolled):
-        found = connection.execute(select(schema.event_unit).where(schema.event_unit.c.unit_no.in_(part)))
-        for row in found:
-            rows.links.setdefault(row.unit_no, []).append((row.event_no, row.kinds))
-    event_nos = {event_no for links in rows.links.values() for event_no, _ in links}
-    for part in chunks(event_nos):
-        found = connection.execute(select(schema.event).where(schema.event.c.event_no.in_(part)))
-        rows.events.update({row.event_no: row for row in found})
-    rows.events.update(read_archived(connection, event_nos - rows.events.keys(), archive))
-    for unit_no, links in rows.links.items():  # `verify` names a link whose event is gone
-        rows.links[unit_no] = [link for link in links if link[0] in rows.events]
-    orders = {row.order_id: row for row in rows.events.values() if row.type == "order"}
-    changes = _changes_of(connection, store.store_no, orders, archive)
-    rows.orders = {order_id: order_fact(row, changes.get(order_id, ())) for order_id, row in orders.items()}
+    enrolled = [m for group in rows.groups if any(u in rows.assignments for u in group) for m in group]
+    events = _EVENTS.rows(connection, enrolled)
+    if orders.archive is not None:
+        events = [*events, *_archived_events(connection, enrolled, orders.archive)]
+    placed = orders.facts({order_id for *_, kind, _, order_id, _ in events if kind == "order"})
+    for unit_no, event_no, kinds, experiment_no, by_unit, period, kind, at_us, order_id, body in events:
+        slot = SLOTS.get(kind)
+        if slot is not None:
+            fact = SlotFact(slot, by_unit, period, at_us)
+        else:
+            fact = placed[order_id] if kind == "order" else _fact(kind, at_us, body)
+        reached = Reached(event_no, kinds, experiment_no, by_unit, period, fact)
+        rows.reached.setdefault(unit_no, []).append(reached)
     return rows
 
 
-def read_order_rows(
-    connection: Connection, store_no: int, order_ids: Iterable[str], archive: Path | None = None
-) -> dict[str, tuple[Any | None, list[Any]]]:
-    """By order id: the order's row if it has come, and the rows of its changes."""
-    wanted = set(order_ids)
-    changes = _changes_of(connection, store_no, wanted, archive)
-    orders: dict[str, Any] = {}
-    for row in _rows_of(connection, store_no, wanted, archive, schema.event.c.type == "order"):
-        if row.type == "order":
-            orders[row.order_id] = row
-    return {
-        order_id: (orders.get(order_id), changes.get(order_id, []))
-        for order_id in sorted(orders.keys() | changes.keys())
-    }
+def _archived_events(
+    connection: Connection, unit_nos: Collection[int], archive: Path
+) -> list[tuple[Any, ...]]:
+    """What is archived of these units, as `_EVENTS` has it."""
+    links = _ARCHIVED.rows(connection, unit_nos)
+    events = read_archived(connection, {event_no for _, event_no, _ in links}, archive)
+    return [
+        (
+            unit_no,
+            event_no,
+            kinds,
+            event.experiment_no,
+            event.decision_unit_no,
+            event.decision_period,
+            event.type,
+            event.occurred_at_us,
+            event.order_id,
+            event.body,
+        )
+        for unit_no, event_no, kinds in links
+        if (event := events[event_no]).type in FOLDED
+    ]
 
 
-def _changes_of(
-    connection: Connection, store_no: int, order_ids: Collection[str], archive: Path | None
-) -> dict[str, list[Any]]:
-    """What came later to these orders, by order id, in the order it was recorded."""
-    changes: dict[str, list[Any]] = {}
-    for row in _rows_of(connection, store_no, order_ids, archive, schema.event.c.type != "order"):
-        if row.type != "order":
-            changes.setdefault(row.order_id, []).append(row)
-    return changes
+class _Cart(msgspec.Struct):
+    cart_id: str
+    abandon_after_us: int
 
 
-def _rows_of(
-    connection: Connection,
-    store_no: int,
-    order_ids: Collection[str],
-    archive: Path | None,
-    kind: ColumnElement[bool],
-) -> list[Any]:
-    """Rows of a kind that name these orders; of those archived, all that do."""
-    table = schema.event
-    rows: list[Any] = []
-    for part in chunks(order_ids):
-        named = (table.c.store_no == store_no) & table.c.order_id.in_(part)
-        rows += connection.execute(select(table).where(named, kind)).all()
-        archived = archived_of_orders(connection, store_no, part)
-        rows += read_archived(connection, archived, archive).values()
-    return sorted(rows, key=lambda row: row.event_no)
+class _Rating(msgspec.Struct):
+    score_fixed: int
+
+
+class _Custom(msgspec.Struct):
+    name: str
+    value_fixed: int
+
+
+def _fact(kind: str, at_us: int, body: str | Mapping[str, Any]) -> Fact:
+    """What an event says that is neither of a slot nor an order."""
+    if kind == "rating":
+        return RatingFact(at_us, body_of(body, _Rating).score_fixed)
+    if kind == "custom":
+        custom = body_of(body, _Custom)
+        return CustomFact(custom.name, at_us, custom.value_fixed)
+    cart = body_of(body, _Cart)
+    return CartFact(cart.cart_id, at_us, cart.abandon_after_us, kind == "abandonment")
 
 
 def facts_for(rows: UnitRows, live: LiveExperiment, group: Sequence[int]) -> list[UnitFacts]:
@@ -143,9 +192,10 @@ def clusters_of(
 
 def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int) -> UnitFacts:
     """The facts of one unit of the experiment; none while it is not enrolled."""
+    number = live.experiment_no
     enrolments = [
         Enrolment(
-            row.unit_no,
+            unit_no,
             row.period,
             row.at_us,
             live.variant_key(row.variant_no),
@@ -154,84 +204,31 @@ def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], 
             row.epoch,
         )
         for unit_no in cluster
-        for row in rows.assignments.get(unit_no, [])
-        if row.experiment_no == live.experiment_no
+        for row in rows.assignments.get(unit_no, ())
+        if row.experiment_no == number
     ]
-    if not enrolments:
-        return UnitFacts(enrolments=())
-    reached = {
-        event_no for unit_no in cluster for event_no, kinds in rows.links.get(unit_no, []) if kinds & mask
+    found: dict[type[Fact], list[Any]] = {kind: [] for kind in _KINDS}
+    if enrolments:
+        for reached in reaching(rows, live, cluster, mask):
+            if reached.experiment_no == number or not isinstance(reached.fact, SlotFact):
+                found[type(reached.fact)].append(reached.fact)
+    return UnitFacts(enrolments, *(found[kind] for kind in _KINDS))
+
+
+_KINDS = (SlotFact, OrderFact, CartFact, RatingFact, CustomFact)
+"""In the order of `UnitFacts`."""
+
+
+def reaching(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], mask: int) -> Collection[Reached]:
+    """What reaches these units together, each event once.
+
+    A request is credited by its own decision alone; other kinds by whatever reaches them.
+    """
+    by_decision = live.experiment.unit is UnitKind.REQUEST
+    found = {
+        reached.event_no: reached
+        for unit_no in cluster
+        for reached in rows.reached.get(unit_no, ())
+        if reached.kinds & mask and (not by_decision or reached.experiment_no == live.experiment_no)
     }
-    found = [rows.events[event_no] for event_no in sorted(reached)]
-    events = [row for row in found if belongs(row, live)]
-    return UnitFacts(
-        enrolments=tuple(enrolments),
-        slots=tuple(_slot(row) for row in events if _is_slot_of(row, live)),
-        orders=tuple(rows.orders[row.order_id] for row in events if row.type == "order"),
-        carts=tuple(cart_fact(row) for row in events if row.type in CARTS),
-        ratings=tuple(
-            RatingFact(row.occurred_at_us, row.body["score_fixed"]) for row in events if row.type == "rating"
-        ),
-        customs=tuple(
-            CustomFact(row.body["name"], row.occurred_at_us, row.body["value_fixed"])
-            for row in events
-            if row.type == "custom"
-        ),
-    )
-
-
-def _is_slot_of(row: Any, live: LiveExperiment) -> bool:
-    return row.type in SLOTS and row.experiment_no == live.experiment_no
-
-
-def belongs(row: Any, live: LiveExperiment) -> bool:
-    """A request is credited by its own decision alone; other kinds by whatever reaches them."""
-    return live.experiment.unit is not UnitKind.REQUEST or row.experiment_no == live.experiment_no
-
-
-def _slot(row: Any) -> SlotFact:
-    return SlotFact(SLOTS[row.type], row.decision_unit_no, row.decision_period, row.occurred_at_us)
-
-
-def cart_fact(row: Any) -> CartFact:
-    """A cart, checkout or abandonment row as a fact."""
-    return CartFact(
-        cart_id=row.body["cart_id"],
-        at_us=row.occurred_at_us,
-        abandon_after_us=row.body["abandon_after_us"],
-        is_abandonment=row.type == "abandonment",
-    )
-
-
-def order_fact(order: Any, changes: Sequence[Any]) -> OrderFact:
-    """An order row and the rows of its changes as a fact."""
-    body: Mapping[str, Any] = order.body
-    return OrderFact(
-        order_id=order.order_id,
-        at_us=order.occurred_at_us,
-        currency=body["currency"],
-        amount_minor=body["amount"],
-        cost_minor=body["cost"],
-        cart_id=body.get("cart_id"),
-        rates=body["rates"],
-        refunds=tuple(refund_fact(row) for row in changes if row.type in ("refund", "cancel")),
-        adjustments=tuple(
-            Adjustment(row.body.get("amount_delta", 0), row.body.get("cost_delta"))
-            for row in changes
-            if row.type == "order_adjusted"
-        ),
-    )
-
-
-def refund_fact(row: Any) -> Refund:
-    """A refund or cancel row as a fact."""
-    body: Mapping[str, Any] = row.body
-    is_cancel = row.type == "cancel"
-    return Refund(
-        amount_minor=None if is_cancel else body.get("amount"),
-        cost_recovered_minor=body.get("cost_recovered"),
-        recovered_rate_ppm=1_000_000 if is_cancel else body["recovered_rate_ppm"],
-        at_us=row.occurred_at_us,
-        is_cancel=is_cancel,
-        currency=body.get("currency"),
-    )
+    return found.values()

@@ -1,234 +1,193 @@
 """One slice of folding: computed on a snapshot, wherever there is time; written in one short transaction.
 
-A slice is made of the oldest marks of a store. Two that are computed at once begin with the same mark, and
-of two the second finds it gone and writes nothing: so contributions are taken out exactly as they were put
-in, whoever folds. What is written is all values, so that a slice may be computed in another process.
+Cells are written as values, so nobody else may have folded between the snapshot and the write. A slice says
+how many slices of its store had been written when it was computed; of two that say the same the second is
+not written. So contributions are taken out exactly as they were put in, whoever folds, and a slice may be
+computed in another process.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Text, cast, delete, select, update
 
 from experiments.fold import Contribution
-from experiments.statistics import Cell, CellKey
 from service.catalogue import StoreState, load_store
 from service.ledger import marks, schema
 from service.ledger.balances import balance_rows
 from service.ledger.facts import read_units
-from service.ledger.folds import Folded, cell_of, cell_sums, fold_group, units_of_orders
-from service.ledger.statements import chunks, execute_encoded, upsert, upsert_encoded
+from service.ledger.folds import Folded, fold_groups, units_of_orders
+from service.ledger.orders import Orders
+from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
+from service.ledger.statements import ByKeys, insert_missing, upsert_tuples
 
-Place = tuple[int, CellKey]  # experiment_no, cell
-Values = dict[str, Any]  # a row; JSON columns as text, which holds integers of any size
-_Unit = tuple[Place, tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]  # cell, vector, bins
+Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
 
 
 class FoldedElsewhere(Exception):
-    """Somebody else has folded some of these marks meanwhile."""
+    """Somebody else has folded meanwhile."""
 
 
-class CellChange(msgspec.Struct):
-    """A cell as it is to be; number 0 until it has a row."""
+class Total(NamedTuple):
+    """What one enrolment contributes: a row of `unit_total`, but for the number of its cell."""
 
-    cell_no: int
-    place: Values
-    sums: Values
+    unit_no: int
+    experiment_no: int
+    period: int
+    cell: int  # index in the slice
+    caps_version: int
+    vector: str
+    bins: str
 
 
 class Slice(msgspec.Struct):
-    """What folding some marks comes to."""
+    """What folding some units comes to: all that changes."""
 
+    store_no: int
+    turn: int  # slices of the store written before it
     marks: list[int]
-    is_full: bool  # as many marks as were asked for: there may be more
-    cells: list[CellChange]
-    totals: list[tuple[int, Values]]  # with the index of their cell
-    gone: list[tuple[int, int, int]]  # unit_no, experiment_no, period of totals that are no more
-    timers_of: list[int]  # unit_nos
-    timers: list[Values]
-    balances: list[Values]
+    is_last: bool  # nothing else waited
+    cells: dict[int, CellChange] = {}
+    totals: list[Total] = []
+    gone: list[Enrolled] = []  # totals that are no more
+    timers: list[tuple[int, int, int]] = []  # rows of `cart_timer`
+    timers_gone: list[int] = []  # unit_nos
+    balances: list[tuple[Any, ...]] = []  # rows of `order_balance`
 
 
 def prepare(connection: Connection, store_no: int, limit: int) -> Slice | None:
-    """Compute the slice of a store's oldest marks. Reads only."""
+    """Compute the slice of the units and orders of a store that have waited longest. Reads only."""
     found = marks.oldest(connection, store_no, limit)
     if not found.numbers:
         return None
     # Loaded here, not from the catalogue: the rules must be those of the snapshot.
     store = load_store(connection, store_no)
-    unit_nos = {*found.unit_nos, *units_of_orders(connection, store_no, found.order_ids)}
-    part = Slice(found.numbers, len(found.numbers) == limit, [], [], [], [], [], [])
+    orders = Orders(connection, store_no)
+    part = Slice(store_no, _turn(connection, store_no), found.numbers, found.is_all)
+    unit_nos = found.unit_nos | units_of_orders(connection, store_no, found.order_ids)
     if unit_nos:
-        _fold(connection, store, sorted(unit_nos), part)
+        _fold(connection, store, unit_nos, orders, part)
     if found.order_ids:
-        part.balances = balance_rows(connection, store, found.order_ids)
+        rows = balance_rows(store, orders, found.order_ids)
+        part.balances = [tuple(row[name] for name in _BALANCE) for row in rows]
     return part
 
 
 def write(connection: Connection, part: Slice) -> None:
-    """Write a slice, unless some of it is folded already. Raises `FoldedElsewhere`."""
-    if marks.take_away(connection, part.marks) != len(part.marks):
-        raise FoldedElsewhere
-    numbers = _write_cells(connection, part.cells)
-    total, timer = schema.unit_total, schema.cart_timer
+    """Write a slice. Raises `FoldedElsewhere` when another was written since it was computed."""
+    _take_turn(connection, part)
+    taken = marks.take_away(connection, part.marks)
+    assert taken == len(part.marks), "only slices take marks away"
+    numbers = write_cells(connection, part.cells)
+    total = schema.unit_total.c
     for unit_no, experiment_no, period in part.gone:
-        place = (total.c.unit_no, unit_no), (total.c.experiment_no, experiment_no), (total.c.period, period)
-        connection.execute(delete(total).where(*(column == value for column, value in place)))
-    rows = [values | {"cell_no": numbers[index]} for index, values in part.totals]
-    upsert_encoded(connection, total, rows)
-    for unit_nos in chunks(part.timers_of):
-        connection.execute(delete(timer).where(timer.c.unit_no.in_(unit_nos)))
-    upsert(connection, timer, part.timers)
-    upsert(connection, schema.order_balance, part.balances)
+        place = total.unit_no == unit_no, total.experiment_no == experiment_no, total.period == period
+        connection.execute(delete(schema.unit_total).where(*place))
+    rows = [total._replace(cell=numbers[total.cell]) for total in part.totals]
+    upsert_tuples(connection, schema.unit_total, rows)
+    _TIMERS_GONE.count(connection, part.timers_gone)
+    upsert_tuples(connection, schema.cart_timer, part.timers)
+    upsert_tuples(connection, schema.order_balance, part.balances)
 
 
-def _write_cells(connection: Connection, cells: Sequence[CellChange]) -> list[int]:
-    table = schema.cell
-    numbers: list[int] = []
-    for cell in cells:
-        number = cell.cell_no
-        if not number:
-            statement = insert(table).values(**cell.place, sums={}, products={}, histograms={})
-            number = connection.execute(statement.returning(table.c.cell_no)).scalar_one()
-        numbers.append(number)
-    changed = [
-        cell.sums | {"changed_no": number} for cell, number in zip(cells, numbers, strict=True) if cell.sums
-    ]
-    execute_encoded(connection, _UPDATE_CELL, changed)
-    return numbers
+def _turn(connection: Connection, store_no: int) -> int:
+    table = schema.progress.c
+    return connection.execute(select(table.value).where(table.name == _turn_name(store_no))).scalar() or 0
 
 
-_UPDATE_CELL = (
-    update(schema.cell)
-    .where(schema.cell.c.cell_no == bindparam("changed_no"))
-    .values({name: bindparam(name) for name in ("sums", "products", "histograms")})
-)
+def _take_turn(connection: Connection, part: Slice) -> None:
+    table, name = schema.progress, _turn_name(part.store_no)
+    if part.turn == 0:
+        insert_missing(connection, table, [{"name": name, "value": 0}])
+    is_mine = table.c.name == name, table.c.value == part.turn
+    taken = connection.execute(update(table).where(*is_mine).values(value=part.turn + 1))
+    if taken.rowcount != 1:
+        raise FoldedElsewhere
 
 
-def _fold(connection: Connection, store: StoreState, unit_nos: Sequence[int], part: Slice) -> None:
-    rows = read_units(connection, store, unit_nos)
+def _turn_name(store_no: int) -> str:
+    """Under which name of `progress` the count of a store's slices stands."""
+    return f"slices_folded:{store_no}"
+
+
+def _fold(
+    connection: Connection, store: StoreState, unit_nos: Collection[int], orders: Orders, part: Slice
+) -> None:
+    rows = read_units(connection, unit_nos, orders)
     members = [member for group in rows.groups for member in group]
-    folded = {group: fold_group(store, rows, group) for group in rows.groups}
-    old = _old_totals(connection, members)
-    cells = _Cells(connection, store, {row.cell_no for row in old.values()}, folded.values())
-    weights: Counter[_Unit] = Counter()
-    for row in old.values():
-        weights[cells.place_of[row.cell_no], _items(row.vector), _items(row.bins)] -= 1
-    new: set[tuple[int, int, int]] = set()
-    for experiment_no, found in (pair for result in folded.values() for pair in result.contributions):
-        new.add((found.unit_no, experiment_no, found.period))
-        unit = ((experiment_no, found.key), _items(found.vector), _items(found.bins))
-        weights[unit] += 1
-        version = store.numbered(experiment_no).caps.get("version", 0)
-        was = old.get((found.unit_no, experiment_no, found.period))
-        if was is None or not _is_same(was, cells, unit, version):
-            part.totals.append((cells.index(unit[0]), _total(experiment_no, found, version)))
-    part.gone = [place for place in old if place not in new]
-    for (place, vector, bins), weight in weights.items():
-        if weight:
-            cells.add(place, dict(vector), dict(bins), weight)
-    part.cells = cells.changes()
-    part.timers_of = members
-    part.timers = [
-        {"unit_no": group[0], "store_no": store.store_no, "due_at_us": result.next_cart_due_us}
-        for group, result in folded.items()
-        if result.next_cart_due_us is not None
-    ]
+    folded = list(fold_groups(store, rows))
+    new = [pair for _, result in folded for pair in result.contributions]
+    old = _TOTALS.rows(connection, members)
+    cells = SliceCells(connection, store)
+    cells.load({row.cell_no for row in old}, {(experiment_no, one.key) for experiment_no, one in new})
+    was = [Total(*row)._replace(cell=cells.numbered(row.cell_no)) for row in old]
+    _compare(store, cells, {total[:3]: total for total in was}, new, part)
+    _set_timers(connection, store.store_no, members, folded, part)
 
 
-def _items(mapping: Any) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((name, int(value)) for name, value in mapping.items()))
+def _compare(
+    store: StoreState,
+    cells: SliceCells,
+    old: dict[Enrolled, Total],
+    new: list[tuple[int, Contribution]],
+    part: Slice,
+) -> None:
+    """Note the totals that change, and what that does to their cells."""
+    versions = {live.experiment_no: live.caps.get("version", 0) for live in store.experiments.values()}
+    units: Counter[Contributed] = Counter()
+    for experiment_no, one in new:
+        total = Total(
+            one.unit_no,
+            experiment_no,
+            one.period,
+            cells.index((experiment_no, one.key)),
+            versions[experiment_no],
+            msgspec.json.encode(one.vector).decode(),
+            msgspec.json.encode(one.bins).decode(),
+        )
+        was = old.pop(total[:3], None)
+        if was != total:
+            part.totals.append(total)
+            units[total.cell, total.vector, total.bins] += 1
+            if was is not None:
+                units[was.cell, was.vector, was.bins] -= 1
+    for place, was in old.items():
+        part.gone.append(place)
+        units[was.cell, was.vector, was.bins] -= 1
+    part.cells = cells.changes({total.cell for total in part.totals}, units)
 
 
-def _old_totals(connection: Connection, unit_nos: Iterable[int]) -> dict[tuple[int, int, int], Row[Any]]:
-    total = schema.unit_total
-    return {
-        (row.unit_no, row.experiment_no, row.period): row
-        for numbers in chunks(unit_nos)
-        for row in connection.execute(select(total).where(total.c.unit_no.in_(numbers)))
-    }
+def _set_timers(
+    connection: Connection,
+    store_no: int,
+    unit_nos: list[int],
+    folded: list[tuple[tuple[int, ...], Folded]],
+    part: Slice,
+) -> None:
+    """Note when the next cart of each group is given up, where that has changed."""
+    old = {unit_no: due_at_us for unit_no, due_at_us in _TIMERS.rows(connection, unit_nos)}
+    new = {group[0]: due for group, result in folded if (due := result.next_cart_due_us) is not None}
+    part.timers = [(unit_no, store_no, due) for unit_no, due in new.items() if old.get(unit_no) != due]
+    part.timers_gone = [unit_no for unit_no in old if unit_no not in new]
 
 
-def _is_same(was: Row[Any], cells: _Cells, unit: _Unit, version: int) -> bool:
-    place, vector, bins = unit
-    is_there = cells.place_of[was.cell_no] == place and was.caps_version == version
-    return is_there and _items(was.vector) == vector and _items(was.bins) == bins
-
-
-def _total(experiment_no: int, found: Contribution, version: int) -> Values:
-    return {
-        "experiment_no": experiment_no,
-        "unit_no": found.unit_no,
-        "period": found.period,
-        "caps_version": version,
-        "vector": json.dumps(found.vector),
-        "bins": json.dumps({name: int(number) for name, number in found.bins.items()}),
-    }
-
-
-class _Cells:
-    """The cells a slice touches: loaded at once, changed in memory."""
-
-    def __init__(
-        self, connection: Connection, store: StoreState, old: Iterable[int], folded: Iterable[Folded]
-    ) -> None:
-        self._store = store
-        self.place_of: dict[int, Place] = {}  # by cell_no
-        self._cells: dict[Place, Cell] = {}
-        self._numbers: dict[Place, int] = {}
-        self._order: dict[Place, int] = {}  # of the cells that are used
-        self._changed: set[Place] = set()
-        places = {(e, c.key) for result in folded for e, c in result.contributions}
-        self._load(connection, old, places)
-
-    def _load(self, connection: Connection, old: Iterable[int], places: set[Place]) -> None:
-        table = schema.cell
-        experiments = {experiment_no for experiment_no, _ in places}
-        days = {key.day.isoformat() for _, key in places}
-        wanted = [table.c.cell_no.in_(part) for part in chunks(old)]
-        wanted += [table.c.experiment_no.in_(experiments) & table.c.day.in_(part) for part in chunks(days)]
-        for condition in wanted:
-            for row in connection.execute(select(table).where(condition)):
-                live = self._store.numbered(row.experiment_no)
-                cell = cell_of(row, live, frozenset())
-                place = (row.experiment_no, cell.key)
-                self._cells[place], self._numbers[place] = cell, row.cell_no
-                self.place_of[row.cell_no] = place
-
-    def index(self, place: Place) -> int:
-        """Where the cell stands in the slice."""
-        return self._order.setdefault(place, len(self._order))
-
-    def add(self, place: Place, vector: dict[str, int], bins: dict[str, int], weight: int) -> None:
-        """Add so many units with the same contribution (or take them away)."""
-        cell = self._cells.get(place)
-        if cell is None:
-            cell = self._cells[place] = Cell(place[1], frozenset())
-        cell.add_unit(vector, bins, weight)
-        self._changed.add(place)
-        self.index(place)
-
-    def changes(self) -> list[CellChange]:
-        """The cells used, in the order of their indices, with their sums where these have changed."""
-        return [self._change(place) for place in self._order]
-
-    def _change(self, place: Place) -> CellChange:
-        experiment_no, key = place
-        live = self._store.numbered(experiment_no)
-        where = {
-            "experiment_no": experiment_no,
-            "variant_no": live.variant_no(key.variant),
-            "segment": key.segment,
-            "set_no": key.candidate_set,
-            "day": key.day.isoformat(),
-            "epoch": key.epoch,
-        }
-        sums: Values = {}
-        if place in self._changed:
-            sums = {name: json.dumps(value) for name, value in cell_sums(self._cells[place]).items()}
-        return CellChange(self._numbers.get(place, 0), where, sums)
+_total, _timer = schema.unit_total.c, schema.cart_timer.c
+_BALANCE = [column.name for column in schema.order_balance.columns]
+_TOTALS = ByKeys(
+    select(
+        _total.unit_no,
+        _total.experiment_no,
+        _total.period,
+        _total.cell_no,
+        _total.caps_version,
+        cast(_total.vector, Text).label("vector"),
+        cast(_total.bins, Text).label("bins"),
+    ),
+    _total.unit_no,
+)
+_TIMERS = ByKeys(select(_timer.unit_no, _timer.due_at_us), _timer.unit_no)
+_TIMERS_GONE = ByKeys(delete(schema.cart_timer), _timer.unit_no)

@@ -7,12 +7,11 @@ the new state. All arithmetic is on integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from experiments.fold import Contribution, FoldRules, cart_deadlines, fold_unit
 from experiments.statistics import Cell, CellKey, Moments
@@ -21,34 +20,33 @@ from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
 from service.ledger.facts import UnitRows, facts_for
 from service.ledger.marks import mark
-from service.ledger.statements import chunks
+from service.ledger.statements import ByKeys
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """What a group contributes, and when one of its carts next counts as abandoned."""
 
     contributions: list[tuple[int, Contribution]]  # with the experiment_no
     next_cart_due_us: int | None
 
 
-def units_of_orders(connection: Connection, store_no: int, order_ids: Iterable[str]) -> set[int]:
+def units_of_orders(connection: Connection, store_no: int, order_ids: Collection[str]) -> set[int]:
     """The units that orders reach: whatever comes later to an order restates them.
 
     Asked when folding, not when recording: an order and its refund may be recorded by two replicas at once,
     neither of which sees the other's row.
     """
-    event, link = schema.event.c, schema.event_unit.c
-    found: set[int] = set()
-    for part in chunks(order_ids):
-        rows = connection.execute(
-            select(link.unit_no)
-            .join_from(schema.event, schema.event_unit, event.event_no == link.event_no)
-            .where(event.store_no == store_no, event.order_id.in_(part), event.type == "order")
-        )
-        found.update(rows.scalars())
-        found |= units_of_archived_orders(connection, store_no, part)
-    return found
+    found = {unit_no for (unit_no,) in _REACHED.rows(connection, order_ids, store_no=store_no)}
+    return found | units_of_archived_orders(connection, store_no, order_ids)
+
+
+_event, _link = schema.event.c, schema.event_unit.c
+_REACHED = ByKeys(
+    select(_link.unit_no)
+    .join_from(schema.event, schema.event_unit, _event.event_no == _link.event_no)
+    .where(_event.store_no == bindparam("store_no"), _event.type == "order"),
+    _event.order_id,
+)
 
 
 def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:
@@ -60,18 +58,20 @@ def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:
     mark(connection, store_no, unit_nos, ())
 
 
-def fold_group(store: StoreState, rows: UnitRows, group: Sequence[int]) -> Folded:
-    """What one group of units contributes to each experiment it is enrolled in."""
-    entered = {row.experiment_no for unit_no in group for row in rows.assignments.get(unit_no, [])}
-    contributions: list[tuple[int, Contribution]] = []
-    deadlines: list[int] = []
-    for experiment_no in sorted(entered):
-        live = store.numbered(experiment_no)
-        for facts in facts_for(rows, live, group):
-            found = fold_unit(rules_of(live), facts)
-            contributions += [(experiment_no, contribution) for contribution in found]
-            deadlines += cart_deadlines(facts.carts, facts.orders).values()
-    return Folded(contributions, min(deadlines, default=None))
+def fold_groups(store: StoreState, rows: UnitRows) -> Iterator[tuple[tuple[int, ...], Folded]]:
+    """Each group of units, and what it contributes to each experiment it is enrolled in."""
+    known = {live.experiment_no: (live, rules_of(live)) for live in store.experiments.values()}
+    for group in rows.groups:
+        entered = {row.experiment_no for unit_no in group for row in rows.assignments.get(unit_no, ())}
+        contributions: list[tuple[int, Contribution]] = []
+        deadlines: list[int] = []
+        for experiment_no in sorted(entered):
+            live, rules = known[experiment_no]
+            for facts in facts_for(rows, live, group):
+                contributions += [(experiment_no, found) for found in fold_unit(rules, facts)]
+                if facts.carts:
+                    deadlines += cart_deadlines(facts.carts, facts.orders).values()
+        yield group, Folded(contributions, min(deadlines, default=None))
 
 
 def rules_of(live: LiveExperiment) -> FoldRules:
@@ -89,11 +89,3 @@ def cell_of(row: Any, live: LiveExperiment, candidates: frozenset[str]) -> Cell:
         name: {int(b): n for b, n in histogram.items()} for name, histogram in row.histograms.items()
     }
     return Cell(key, candidates, Moments(dict(row.sums), dict(row.products)), histograms)
-
-
-def cell_sums(cell: Cell) -> dict[str, Any]:
-    """The sums of a cell as its columns hold them."""
-    histograms = {
-        name: {str(b): n for b, n in sorted(histogram.items())} for name, histogram in cell.histograms.items()
-    }
-    return {"sums": cell.moments.sums, "products": cell.moments.products, "histograms": histograms}

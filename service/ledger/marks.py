@@ -7,23 +7,27 @@ folded them. So a folder that sees a mark sees its rows, however many write at o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from service.ledger import schema
-from service.ledger.statements import chunks
+from service.ledger.statements import ByKeys
+
+WINDOW = 8
+"""Marks looked at for each unit or order that is taken: most of a busy shop's wait more than once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The oldest marks of a store."""
+    """The units and orders that have waited longest, and their marks."""
 
     numbers: list[int]
-    unit_nos: list[int]
-    order_ids: list[str]
+    unit_nos: set[int]
+    order_ids: set[str]
+    is_all: bool  # nothing else waits
 
 
 def mark(connection: Connection, store_no: int, unit_nos: Iterable[int], order_ids: Iterable[str]) -> None:
@@ -38,25 +42,35 @@ def mark(connection: Connection, store_no: int, unit_nos: Iterable[int], order_i
 
 
 def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
-    """Up to `limit` marks, oldest first; each unit and order once."""
+    """Up to `limit` units and orders, those that have waited longest, with all their marks in a window."""
     table = schema.mark.c
+    window = WINDOW * limit
     rows = connection.execute(
         select(table.mark_no, table.unit_no, table.order_id)
         .where(table.store_no == store_no)
         .order_by(table.mark_no)
-        .limit(limit)
+        .limit(window)
     ).all()
-    units = dict.fromkeys(row.unit_no for row in rows if row.unit_no is not None)
-    orders = dict.fromkeys(row.order_id for row in rows if row.order_id is not None)
-    return Marks([row.mark_no for row in rows], list(units), list(orders))
+    chosen: set[int | str] = set()
+    found = Marks([], set(), set(), False)
+    for mark_no, unit_no, order_id in rows:
+        key = order_id if unit_no is None else unit_no
+        if key in chosen or len(chosen) < limit:
+            chosen.add(key)
+            found.numbers.append(mark_no)
+            if unit_no is not None:
+                found.unit_nos.add(unit_no)
+            if order_id is not None:
+                found.order_ids.add(order_id)
+    return replace(found, is_all=len(rows) < window and len(found.numbers) == len(rows))
 
 
-def take_away(connection: Connection, numbers: Iterable[int]) -> int:
+def take_away(connection: Connection, numbers: Collection[int]) -> int:
     """Delete marks whose units and orders are folded in this transaction; how many were there."""
-    taken = 0
-    for part in chunks(numbers):
-        taken += connection.execute(delete(schema.mark).where(schema.mark.c.mark_no.in_(part))).rowcount
-    return taken
+    return _TAKEN.count(connection, numbers)
+
+
+_TAKEN = ByKeys(delete(schema.mark), schema.mark.c.mark_no)
 
 
 def pending(connection: Connection, store_no: int) -> tuple[set[int], set[str]]:

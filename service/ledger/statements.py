@@ -2,44 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, BindParameter, Connection, Table, UpdateBase, literal
+from msgspec.json import encode
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    CursorResult,
+    Delete,
+    Dialect,
+    Select,
+    Table,
+    Text,
+    UpdateBase,
+    bindparam,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY, psycopg
+from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy.sql.elements import KeyedColumnElement
+from sqlalchemy.sql.expression import any_
 
 Value = TypeVar("Value")
+_Statement = Select[*tuple[Any, ...]] | UpdateBase
+_DIALECTS: Mapping[str, Dialect] = {
+    "sqlite": pysqlite.dialect(paramstyle="qmark"),
+    "postgresql": psycopg.dialect(paramstyle="format"),
+}
 CHUNK = 5000  # SQLite takes at most 32,766 parameters a statement, PostgreSQL 65,535
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows; those whose key exists already stay as they are."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
+        connection.execute(_insert(connection.dialect, table).on_conflict_do_nothing(), list(rows))
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
-    if not rows:
-        return
-    connection.execute(_replacing(connection, table), list(rows))
+    if rows:
+        connection.execute(_replacing(connection.dialect, table), list(rows))
 
 
-def upsert_encoded(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The same for rows whose JSON is text already."""
-    execute_encoded(connection, _replacing(connection, table), rows)
+def upsert_tuples(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """The same for whole rows in the order of the table's columns, as the driver takes them, JSON as text."""
+    if rows:
+        connection.exec_driver_sql(_replacing_text(connection.dialect.name, table), list(rows))
 
 
-def execute_encoded(connection: Connection, statement: UpdateBase, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Run a statement for rows whose values are as the driver takes them, JSON as text."""
-    if not rows:
-        return
-    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    if compiled.positiontup is not None:
-        values: Any = [tuple(row[name] for name in compiled.positiontup) for row in rows]
-    else:
-        values = list(rows)
-    connection.exec_driver_sql(str(compiled), values)
+class Prepared:
+    """A statement as the drivers take it, compiled once for each: values and rows are theirs, JSON is text.
+
+    SQLAlchemy costs more for each value and row than the databases do.
+    """
+
+    def __init__(self, sqlite: _Statement, postgresql: _Statement | None = None) -> None:
+        """The same statement for both databases, unless there is one for PostgreSQL."""
+        self._compiled = {
+            "sqlite": _Compiled("sqlite", sqlite),
+            "postgresql": _Compiled("postgresql", sqlite if postgresql is None else postgresql),
+        }
+
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute it with these parameters."""
+        compiled = self._compiled[connection.dialect.name]
+        given = {**compiled.values, **values}
+        return connection.exec_driver_sql(compiled.text, tuple(given[name] for name in compiled.names))
+
+
+class ByKeys:
+    """A prepared statement about the rows where a column is one of many keys, which are one parameter."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]] | Delete, column: KeyedColumnElement[Any]) -> None:
+        listed = func.json_each(bindparam("keys", type_=Text())).table_valued("value")
+        array = bindparam("keys", type_=ARRAY(column.type))
+        self._prepared = Prepared(
+            statement.where(column.in_(select(listed.c.value))), statement.where(column == any_(array))
+        )
+
+    def rows(self, connection: Connection, keys: Collection[Any], **equal: Any) -> Sequence[Any]:
+        """The rows of these keys; `equal` are the statement's own parameters."""
+        return self._execute(connection, keys, equal).all() if keys else ()
+
+    def count(self, connection: Connection, keys: Collection[Any]) -> int:
+        """Execute it; how many rows it concerned."""
+        return self._execute(connection, keys, {}).rowcount if keys else 0
+
+    def _execute(
+        self, connection: Connection, keys: Collection[Any], equal: Mapping[str, Any]
+    ) -> CursorResult[Any]:
+        is_array = connection.dialect.name == "postgresql"
+        wanted = list(keys) if is_array else encode(list(keys)).decode()
+        return self._prepared.execute(connection, {**equal, "keys": wanted})
+
+
+class _Compiled:
+    """A statement's text, the values it brings itself, and its parameters in order."""
+
+    def __init__(self, kind: str, statement: _Statement) -> None:
+        compiled = statement.compile(dialect=_DIALECTS[kind])
+        self.text = str(compiled)
+        self.values: dict[str, Any] = dict(compiled.params)
+        self.names: Sequence[str] = getattr(compiled, "positiontup")  # noqa: B009 - of SQL compilers alone
 
 
 def comparable(text: str) -> str:
@@ -59,15 +129,19 @@ def chunks(values: Iterable[Value], size: int = CHUNK) -> Iterator[list[Value]]:
         yield everything[start : start + size]
 
 
-def _replacing(connection: Connection, table: Table) -> UpdateBase:
+def _replacing(dialect: Dialect, table: Table) -> UpdateBase:
     keys = [column.name for column in table.primary_key]
-    statement = _insert(connection, table)
+    statement = _insert(dialect, table)
     changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+@lru_cache
+def _replacing_text(kind: str, table: Table) -> str:
+    dialect = _DIALECTS[kind]
+    return str(_replacing(dialect, table).compile(dialect=dialect))
+
+
+def _insert(dialect: Dialect, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that knows ON CONFLICT, which either dialect spells in a class of its own."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)

@@ -14,7 +14,7 @@ from experiments.allocation.hashing import unit_hash
 from experiments.model import UnitKind
 from service.catalogue import StoreState
 from service.ledger import schema
-from service.ledger.statements import chunks
+from service.ledger.statements import ByKeys, chunks
 
 KIND_BITS = {UnitKind.VISITOR: 1, UnitKind.CUSTOMER: 2, UnitKind.SESSION: 4, UnitKind.REQUEST: 8}
 ANY_KIND = 1 | 2 | 4
@@ -66,29 +66,20 @@ def get_or_create_units(connection: Connection, store: StoreState, raw_ids: Iter
 
 def persons_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, int]:
     """person_no by unit_no, for units linked by `identify`."""
-    persons: dict[int, int] = {}
-    for part in chunks(set(unit_nos)):
-        rows = connection.execute(
-            select(schema.person.c.unit_no, schema.person.c.person_no).where(
-                schema.person.c.unit_no.in_(part)
-            )
-        )
-        persons.update({row.unit_no: row.person_no for row in rows})
-    return persons
+    return {unit_no: person_no for unit_no, person_no in _PERSONS.rows(connection, set(unit_nos))}
 
 
 def members_of(connection: Connection, person_nos: Iterable[int]) -> dict[int, list[int]]:
     """The unit_nos of each person, the customer's first."""
     members: dict[int, list[int]] = {}
-    for part in chunks(set(person_nos)):
-        rows = connection.execute(
-            select(schema.person.c.unit_no, schema.person.c.person_no).where(
-                schema.person.c.person_no.in_(part)
-            )
-        )
-        for row in rows:
-            members.setdefault(row.person_no, []).append(row.unit_no)
+    for unit_no, person_no in _MEMBERS.rows(connection, set(person_nos)):
+        members.setdefault(person_no, []).append(unit_no)
     return {person: sorted(units, key=lambda u: (u != person, u)) for person, units in members.items()}
+
+
+_person = schema.person.c
+_PERSONS = ByKeys(select(_person.unit_no, _person.person_no), _person.unit_no)
+_MEMBERS = ByKeys(select(_person.unit_no, _person.person_no), _person.person_no)
 
 
 def groups_of(connection: Connection, unit_nos: Iterable[int]) -> dict[int, list[int]]:

@@ -25,8 +25,9 @@ from service.ledger import schema
 from service.ledger.balances import balance_rows
 from service.ledger.database import Database
 from service.ledger.facts import read_units
-from service.ledger.folds import cell_of, cell_sums, fold_group, units_of_orders
+from service.ledger.folds import cell_of, fold_groups, units_of_orders
 from service.ledger.marks import pending
+from service.ledger.orders import Orders
 from service.ledger.statements import chunks
 from service.ledger.units import groups_of
 
@@ -130,20 +131,20 @@ def _verify_totals(look: _Look) -> None:
     report.sealed_units += len(seen & enrolled)
     for part in chunks(sorted(enrolled - seen), 1000):
         unseen = [unit_no for unit_no in part if unit_no not in seen]
-        rows = read_units(connection, store, unseen, look.archive)
+        rows = read_units(connection, unseen, Orders(connection, store.store_no, look.archive))
         members = [member for group in rows.groups for member in group]
         stored = _stored_totals(connection, store, members)
         places: dict[int, list[Any]] = {}
         for place in stored:
             places.setdefault(place[1], []).append(place)
-        for group in rows.groups:
+        for group, folded in fold_groups(store, rows):
             seen.update(group)
             report.units += len(group)
             if dirty.intersection(group):
                 continue
             fresh = {
                 (experiment_no, c.unit_no, c.period): _as_stored(c)
-                for experiment_no, c in fold_group(store, rows, group).contributions
+                for experiment_no, c in folded.contributions
             }
             kept = {place: stored[place] for unit_no in group for place in places.get(unit_no, [])}
             _compare(report, f"store {store.key}: total of unit", kept, fresh)
@@ -242,7 +243,7 @@ def _verify_cells(connection: Connection, store: StoreState, report: VerifyRepor
                 fresh[row.cell_no].add_unit(row.vector, bins)
         report.cells += len(stored)
         for number, cell in stored.items():
-            if cell_sums(cell) != cell_sums(fresh[number]):
+            if cell != fresh[number]:
                 report.differ(f"store {store.key}: cell {number} of {live.key} is not the sum of its units")
             if cell.moments and (live.experiment_no, cell.key.candidate_set) not in sets:
                 report.differ(f"store {store.key}: cell {number} of {live.key} has no candidate set")
@@ -273,7 +274,8 @@ def _verify_balances(look: _Look) -> None:
     }
     report.sealed_orders += len(look.sealed.orders)
     for part in chunks(sorted(order_ids - look.sealed.orders), 1000):
-        fresh = {row["order_id"]: row for row in balance_rows(connection, store, part, look.archive)}
+        orders = Orders(connection, store.store_no, look.archive)
+        fresh = {row["order_id"]: row for row in balance_rows(store, orders, part)}
         clean = [order_id for order_id in part if order_id not in dirty]
         report.orders += len(part)
         for order_id in clean:

@@ -100,16 +100,16 @@ from service.ledger import fold_slices
 
 marker = Path({marker!r})
 marker.unlink(missing_ok=True)
-write_cells = fold_slices._write_cells
+write_cells = fold_slices.write_cells
 
-def held_fold(connection, cells):
-    numbers = write_cells(connection, cells)
+def held_fold(connection, changes):
+    numbers = write_cells(connection, changes)
     marker.touch()  # the marks are gone and the cells moved, the totals not yet, nothing committed
     time.sleep(0.05)
     marker.unlink()
     return numbers
 
-fold_slices._write_cells = held_fold
+fold_slices.write_cells = held_fold
 """
 FOLD_IN_THREAD = """
 from service.jobs.folding import Folding

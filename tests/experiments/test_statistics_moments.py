@@ -29,6 +29,25 @@ def test_sums_and_products_are_those_of_the_matrix(units: list[dict[str, int]]) 
             assert moments.product(a, b) == products[i, j]
 
 
+@given(st.lists(st.tuples(vectors, st.integers(-3, 3)), max_size=6))
+def test_many_at_once_are_one_after_the_other(units: list[tuple[dict[str, int], int]]) -> None:
+    """Within 64 bits and beyond; a negative weight takes away."""
+    one_by_one, at_once = Moments(), Moments()
+    for vector, weight in units:
+        for _ in range(abs(weight)):
+            one_by_one.add_unit(vector, 1 if weight > 0 else -1)
+    at_once.add_units([vector for vector, _ in units], [weight for _, weight in units])
+    assert at_once == one_by_one
+    assert all(type(value) is int for value in (*at_once.sums.values(), *at_once.products.values()))
+
+
+@given(st.integers(2**31 - 2, 2**32), st.integers(1, 3))
+def test_products_do_not_wrap_at_64_bits(value: int, units: int) -> None:
+    moments = Moments()
+    moments.add_units([{"revenue": value}, {"revenue": -value}], [units, units])
+    assert moments.product("revenue", "revenue") == 2 * units * value * value
+
+
 @given(st.lists(vectors, max_size=6), vectors)
 def test_removing_restores_bit_for_bit(units: list[dict[str, int]], one: dict[str, int]) -> None:
     moments = Moments()
