@@ -18,6 +18,7 @@ from service.decision_ids import DecisionRef
 from service.event_content import Arrived, body_of
 from service.hot import statements
 from service.hot.ledger import HotLedger, Round, Units, json_text, json_value, persons_of, units_of
+from service.ledger.facts import UNFOLDED
 from service.ledger.units import ANY_KIND, KIND_BITS
 from service.problems import Problem, field_problem
 
@@ -215,7 +216,8 @@ def _append(
         order_id = event.order_id
         for unit_no, kinds in _reached(store, known, event).items():
             links.append((unit_no, event_no, kinds))
-            marked.add((unit_no, order_id))
+            if event.type not in UNFOLDED:
+                marked.add((unit_no, order_id))
             order_id = None  # is said
         if order_id is not None:
             marked.add((None, order_id))

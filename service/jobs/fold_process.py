@@ -37,7 +37,7 @@ def main() -> None:
 def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
     try:
         with database.read() as connection:
-            return FoldAnswer(part=prepare(connection, request.store_no, request.limit))
+            return FoldAnswer(prepare(connection, request.store_no, request.units, request.per_slice))
     except ArchiveUnusable as error:
         return FoldAnswer(archive=str(error))  # which file to put back
     except Exception as error:

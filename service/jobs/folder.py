@@ -24,12 +24,13 @@ from service.ledger.orders import Orders
 async def fold_pending(service: Service, store_no: int) -> None:
     """Fold everything recorded before this call. Callers may run at once."""
     async with service.folding.turn(store_no):
-        while (part := await service.folding.prepare(service, store_no)) is not None:
+        while slices := await service.folding.prepare(service, store_no):
             try:
-                await service.writer.submit(partial(write, part=part), background=True)
+                for part in slices:
+                    await service.writer.submit(partial(write, part=part), background=True)
             except FoldedElsewhere:
                 continue  # by another replica: look again
-            if part.is_last:  # under traffic some mark always waits: that one was made after the call
+            if slices[-1].is_all:  # under traffic some mark always waits: that one was made after the call
                 return
 
 

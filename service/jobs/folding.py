@@ -24,25 +24,27 @@ from service.ledger.fold_slices import Slice, prepare
 if TYPE_CHECKING:
     from service.context import Service
 
-SLICE = 1000
-"""Marks in a slice: enough that a cell is written once for many units."""
-SLICE_BUSY = 200
-"""The same while requests come: they wait while a slice is written, a few milliseconds for this one."""
+UNITS, UNITS_BUSY = 4000, 2000
+"""Units chosen at once, and while requests come: the more, the fewer are folded twice, and the longer a
+request for the next waits."""
+SLICE, SLICE_BUSY = 1000, 200
+"""Units in a slice. Requests wait while one is written, a few milliseconds for the smaller one."""
 LINE_MAX = 1 << 26
 log = logging.getLogger(__name__)
 
 
 class FoldRequest(msgspec.Struct):
-    """What the folding process is asked: the next slice of a store."""
+    """What the folding process is asked: the next slices of a store."""
 
     store_no: int
-    limit: int
+    units: int
+    per_slice: int
 
 
 class FoldAnswer(msgspec.Struct):
-    """The slice, or None when nothing waits; or what went wrong."""
+    """The slices, none when nothing waits; or what went wrong."""
 
-    part: Slice | None = None
+    slices: list[Slice] = []
     trouble: str | None = None
     archive: str | None = None  # what is wrong with the archive, where that is the trouble
 
@@ -61,18 +63,18 @@ class Folding:
         """Held while a store is folded: two who do so at once would compute the same."""
         return self._turns[store_no]
 
-    async def prepare(self, service: Service, store_no: int) -> Slice | None:
-        """The next slice of a store, computed on a snapshot."""
-        limit = SLICE_BUSY if service.writer.is_busy else SLICE
+    async def prepare(self, service: Service, store_no: int) -> list[Slice]:
+        """The next slices of a store, computed on a snapshot; none when nothing waits."""
+        sizes = (UNITS_BUSY, SLICE_BUSY) if service.writer.is_busy else (UNITS, SLICE)
         if not self._in_process:
-            return await service.read(lambda connection: prepare(connection, store_no, limit))
+            return await service.read(lambda connection: prepare(connection, store_no, *sizes))
         async with self._asking:
-            answer = await self._ask(FoldRequest(store_no, limit))
+            answer = await self._ask(FoldRequest(store_no, *sizes))
         if answer.archive is not None:
             raise ArchiveUnusable(answer.archive)
         if answer.trouble is not None:
             raise RuntimeError(f"folding failed: {answer.trouble}")
-        return answer.part
+        return answer.slices
 
     async def _ask(self, request: FoldRequest) -> FoldAnswer:
         process = self._process

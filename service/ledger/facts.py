@@ -33,6 +33,8 @@ SLOTS = {slot.value: slot for slot in Slot}
 CARTS = ("cart", "checkout_started", "abandonment")
 FOLDED = (*SLOTS, *CARTS, "order", "rating", "custom")
 """The types of events that contribute something; what comes later to an order is read with it."""
+UNFOLDED = frozenset(("product_view", "decline", "message_opened"))
+"""The types that change no sum, whatever has come before: they need not be folded."""
 
 
 class Assigned(NamedTuple):

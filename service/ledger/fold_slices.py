@@ -1,15 +1,17 @@
-"""One slice of folding: computed on a snapshot, wherever there is time; written in one short transaction.
+"""Slices of folding: computed on a snapshot, wherever there is time; each written in one short transaction.
 
 Cells are written as values, so nobody else may have folded between the snapshot and the write. A slice says
-how many slices of its store had been written when it was computed; of two that say the same the second is
-not written. So contributions are taken out exactly as they were put in, whoever folds, and a slice may be
-computed in another process.
+how many slices of its store had been written when it is its turn; of two that say the same the second is not
+written, nor those computed with it. So contributions are taken out exactly as they were put in, whoever
+folds, and slices may be computed in another process.
+
+Many units are chosen at once, so that one that waits often is folded once, and written a few at a time. The
+marks of all of them go with the last slice: what is cut short before is folded again, and found as it is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,11 +21,11 @@ from experiments.fold import Contribution
 from service.catalogue import StoreState, load_store
 from service.ledger import marks, schema
 from service.ledger.balances import balance_rows
-from service.ledger.facts import read_units
+from service.ledger.facts import UnitRows, read_units
 from service.ledger.folds import Folded, fold_groups, units_of_orders
 from service.ledger.orders import Orders
 from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
-from service.ledger.statements import ByKeys, insert_missing, upsert_tuples
+from service.ledger.statements import ByKeys, chunks, insert_missing, upsert_tuples
 
 Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
 
@@ -48,9 +50,9 @@ class Slice(msgspec.Struct):
     """What folding some units comes to: all that changes."""
 
     store_no: int
-    turn: int  # slices of the store written before it
-    marks: list[int]
-    is_last: bool  # nothing else waited
+    turn: int  # slices of the store to be written before it
+    marks: list[int] = []
+    is_all: bool = False  # nothing else waited
     cells: dict[int, CellChange] = {}
     totals: list[Total] = []
     gone: list[Enrolled] = []  # totals that are no more
@@ -59,26 +61,36 @@ class Slice(msgspec.Struct):
     balances: list[tuple[Any, ...]] = []  # rows of `order_balance`
 
 
-def prepare(connection: Connection, store_no: int, limit: int) -> Slice | None:
-    """Compute the slice of the units and orders of a store that have waited longest. Reads only."""
-    found = marks.oldest(connection, store_no, limit)
+def prepare(connection: Connection, store_no: int, units: int, per_slice: int) -> list[Slice]:
+    """Compute slices of so many units and orders of a store, those that have waited longest. Reads only."""
+    found = marks.oldest(connection, store_no, units)
     if not found.numbers:
-        return None
+        return []
     # Loaded here, not from the catalogue: the rules must be those of the snapshot.
     store = load_store(connection, store_no)
     orders = Orders(connection, store_no)
-    part = Slice(store_no, _turn(connection, store_no), found.numbers, found.is_all)
-    unit_nos = found.unit_nos | units_of_orders(connection, store_no, found.order_ids)
-    if unit_nos:
-        _fold(connection, store, unit_nos, orders, part)
-    if found.order_ids:
-        rows = balance_rows(store, orders, found.order_ids)
-        part.balances = [tuple(row[name] for name in _BALANCE) for row in rows]
-    return part
+    cells = SliceCells(connection, store)
+    turn = _turn(connection, store_no)
+    slices: list[Slice] = []
+    folded: set[int] = set()
+    for some in chunks(
+        sorted(found.unit_nos | units_of_orders(connection, store_no, found.order_ids)), per_slice
+    ):
+        part = Slice(store_no, turn + len(slices))
+        # Those who are one are folded together, with the first of them.
+        rows = read_units(connection, [unit_no for unit_no in some if unit_no not in folded], orders)
+        folded.update(member for group in rows.groups for member in group)
+        _fold(connection, store, rows, cells, part)
+        slices.append(part)
+    last = slices[-1] if slices else Slice(store_no, turn)
+    last.marks, last.is_all = found.numbers, found.is_all
+    balances = balance_rows(store, orders, found.order_ids)
+    last.balances = [tuple(row[name] for name in _BALANCE) for row in balances]
+    return slices or [last]
 
 
 def write(connection: Connection, part: Slice) -> None:
-    """Write a slice. Raises `FoldedElsewhere` when another was written since it was computed."""
+    """Write a slice. Raises `FoldedElsewhere` when it is not its turn: another has been written."""
     _take_turn(connection, part)
     taken = marks.take_away(connection, part.marks)
     assert taken == len(part.marks), "only slices take marks away"
@@ -114,15 +126,11 @@ def _turn_name(store_no: int) -> str:
     return f"slices_folded:{store_no}"
 
 
-def _fold(
-    connection: Connection, store: StoreState, unit_nos: Collection[int], orders: Orders, part: Slice
-) -> None:
-    rows = read_units(connection, unit_nos, orders)
+def _fold(connection: Connection, store: StoreState, rows: UnitRows, cells: SliceCells, part: Slice) -> None:
     members = [member for group in rows.groups for member in group]
     folded = list(fold_groups(store, rows))
     new = [pair for _, result in folded for pair in result.contributions]
     old = _TOTALS.rows(connection, members)
-    cells = SliceCells(connection, store)
     cells.load({row.cell_no for row in old}, {(experiment_no, one.key) for experiment_no, one in new})
     was = [Total(*row)._replace(cell=cells.numbered(row.cell_no)) for row in old]
     _compare(store, cells, {total[:3]: total for total in was}, new, part)

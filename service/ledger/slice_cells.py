@@ -1,4 +1,4 @@
-"""The cells that a slice of folding touches: read as far as needed, changed in memory, written once."""
+"""The cells that slices of folding touch: read as far as needed, changed in memory, written once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CellChange(msgspec.Struct):
 
 
 class SliceCells:
-    """Cells by their index in the slice."""
+    """Cells by their index in slices that are written one after the other."""
 
     def __init__(self, connection: Connection, store: StoreState) -> None:
         self._connection = connection
@@ -56,6 +56,7 @@ class SliceCells:
         self._places: list[Place] = []
         self._by_place: dict[Place, int] = {}
         self._by_number: dict[int, int] = {}
+        self._cells: dict[int, Cell] = {}  # as the slices so far leave them
 
     def load(self, numbers: Iterable[int], places: Iterable[Place]) -> None:
         """Find out which of these have rows."""
@@ -90,21 +91,20 @@ class SliceCells:
         for unit, weight in units.items():
             if weight:
                 moved.setdefault(unit[0], []).append((unit, weight))
-        cells = self._cells(moved.keys())
+        self._read(moved.keys() - self._cells.keys())
         for index, found in moved.items():
             decoded = [(_VALUES.decode(vector), _VALUES.decode(bins)) for (_, vector, bins), _ in found]
-            cells[index].add_units(decoded, [weight for _, weight in found])
+            self._cells[index].add_units(decoded, [weight for _, weight in found])
         changes = {index: self._change(index, None) for index in used}
-        return changes | {index: self._change(index, cell) for index, cell in cells.items()}
+        return changes | {index: self._change(index, self._cells[index]) for index in moved}
 
-    def _cells(self, indices: Collection[int]) -> dict[int, Cell]:
-        cells = {index: Cell(self._places[index][1], frozenset()) for index in indices}
+    def _read(self, indices: Collection[int]) -> None:
+        self._cells |= {index: Cell(self._places[index][1], frozenset()) for index in indices}
         numbers = {self._numbers[index] for index in indices} - {NEW}
         for cell_no, sums, products, histograms in _SUMS_OF.rows(self._connection, numbers):
-            cell = cells[self._by_number[cell_no]]
+            cell = self._cells[self._by_number[cell_no]]
             cell.moments = Moments(_VALUES.decode(sums), _VALUES.decode(products))
             cell.histograms = _HISTOGRAMS.decode(histograms)
-        return cells
 
     def _change(self, index: int, cell: Cell | None) -> CellChange:
         experiment_no, key = self._places[index]
@@ -117,17 +117,22 @@ def write_cells(connection: Connection, changes: Mapping[int, CellChange]) -> di
     """Write what has changed; by index the number of each cell."""
     numbers: dict[int, int] = {}
     for index, change in changes.items():
-        number = change.cell_no
-        if number == NEW:
-            values: dict[str, Any] = dict(zip(_PLACE, change.place, strict=True))
-            values |= {name: {} for name in _SUMS}
-            statement = insert(schema.cell).values(values).returning(_cell.cell_no)
-            number = connection.execute(statement).scalar_one()
-        numbers[index] = number
+        number = numbers[index] = _made(connection, change) if change.cell_no == NEW else change.cell_no
         if change.sums is not None:
-            values = dict(zip(_SUMS, change.sums, strict=True))
-            _UPDATE.execute(connection, values | {"changed_no": number})
+            sums = dict(zip(_SUMS, change.sums, strict=True))
+            _UPDATE.execute(connection, {**sums, "changed_no": number})
     return numbers
+
+
+def _made(connection: Connection, change: CellChange) -> int:
+    """The number of a cell that had no row: now it has, or the slice before has given it one."""
+    place = dict(zip(_PLACE, change.place, strict=True))
+    is_there = (_cell[name] == value for name, value in place.items())
+    number = connection.execute(select(_cell.cell_no).where(*is_there)).scalar()
+    if number is not None:
+        return number
+    values: dict[str, Any] = {**place, **{name: {} for name in _SUMS}}
+    return connection.execute(insert(schema.cell).values(values).returning(_cell.cell_no)).scalar_one()
 
 
 _PLACE = [column.name for column in _KEY[1:]]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
+from service.event_types import AnyEvent, OrderChange
 from service.ledger import marks, schema
 from service.ledger.database import Database
+from service.ledger.facts import FOLDED, UNFOLDED
 from service.ledger.fold_slices import FoldedElsewhere, Slice, prepare, write
 from service.ledger.verify import verify
 from tests.service.histories import RULES, History, new_history
@@ -19,56 +21,105 @@ UNITS = ["a", "b", "c"]
 
 
 @pytest.fixture
-def waiting(
-    empty_ledger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Generator[tuple[Database, int]]:
-    """A ledger in which three units wait to be folded, each of them four times."""
+def history(empty_ledger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[History]:
+    """A shop where nobody folds."""
     history = new_history(tmp_path / "a.db", empty_ledger)
     monkeypatch.setattr("service.jobs.loop.fold_pending", _nothing)
+    yield history
+    history.close()
+
+
+@pytest.fixture
+def waiting(history: History) -> tuple[Database, int]:
+    """A ledger in which three units wait to be folded, each of them four times; and the store."""
     for unit in UNITS:
         history.assign(RULES["by-visitor"], {"unit_id": unit}, [])
     for round_no in range(3):
         history.send([_order(unit, f"{unit}{round_no}") for unit in UNITS])
-    yield history.shop.database, _store_no(history)
-    history.close()
+    return history.shop.database, _store_no(history)
 
 
 def test_a_unit_is_folded_once_however_often_it_waits(waiting: tuple[Database, int]) -> None:
     database, store_no = waiting
-    part = _prepared(database, store_no, limit=2)
+    (part,) = _prepare(database, store_no, units=2)
     assert len({total.unit_no for total in part.totals}) == 2
     assert len(part.marks) == 8
-    assert not part.is_last
+    assert not part.is_all
     _write(database, part)
-    last = _prepared(database, store_no, limit=2)
-    assert len(last.marks) == 4
-    assert last.is_last
-    _write(database, last)
+    (rest,) = _prepare(database, store_no, units=2)
+    assert len(rest.marks) == 4
+    assert rest.is_all
+    _write(database, rest)
+    assert _is_all_folded(database)
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_slices_cut_short_are_folded_again(waiting: tuple[Database, int], written: int) -> None:
+    """Each is exact by itself, also where two make the same new cell; the marks go with the last."""
+    database, store_no = waiting
+    slices = _prepare(database, store_no, units=10, per_slice=1)
+    assert [len(part.marks) for part in slices] == [0, 0, 12]
+    for part in slices[:written]:
+        _write(database, part)
+        assert verify(database).is_exact
+    for part in _prepare(database, store_no, units=10, per_slice=2):
+        _write(database, part)
+    assert _is_all_folded(database)
+
+
+def test_those_who_are_one_are_folded_once(waiting: tuple[Database, int]) -> None:
+    """Though the slices would part them."""
+    database, store_no = waiting
+    with database.write() as connection:
+        unit_nos = connection.execute(select(schema.unit.c.unit_no)).scalars().all()
+        links = [{"unit_no": unit_no, "person_no": min(unit_nos)} for unit_no in unit_nos]
+        connection.execute(insert(schema.person), links)
+    for part in _prepare(database, store_no, units=10, per_slice=1):
+        _write(database, part)
     assert _is_all_folded(database)
 
 
 def test_of_two_slices_of_one_snapshot_the_second_is_not_written(waiting: tuple[Database, int]) -> None:
     """Even where they have no mark in common, as when one that is older becomes visible later."""
     database, store_no = waiting
-    first = _prepared(database, store_no, limit=1)
+    (first,) = _prepare(database, store_no, units=1)
     _renumber(database, first.marks, by=1000)
-    other = _prepared(database, store_no, limit=1)
+    (other,) = _prepare(database, store_no, units=1)
     _renumber(database, [number + 1000 for number in first.marks], by=-1000)
     assert not set(first.marks) & set(other.marks)
     _write(database, first)
     with pytest.raises(FoldedElsewhere):
         _write(database, other)
-    while (part := _prepare(database, store_no, limit=1)) is not None:
+    while slices := _prepare(database, store_no, units=1):
+        _write(database, slices[0])
+    assert _is_all_folded(database)
+
+
+def test_every_type_of_event_is_folded_or_known_not_to_be() -> None:
+    """What comes later to an order is read with it; an `identify` says who is folded together."""
+    tags = {kind.__struct_config__.tag for kind in get_args(AnyEvent)}
+    later = {kind.__struct_config__.tag for kind in get_args(OrderChange)}
+    assert set(FOLDED) | later | {"identify"} | UNFOLDED == tags
+    assert not UNFOLDED & {*FOLDED, *later, "identify"}
+
+
+def test_an_event_that_no_sum_reads_waits_for_nothing(
+    waiting: tuple[Database, int], history: History
+) -> None:
+    database, store_no = waiting
+    for part in _prepare(database, store_no, units=10):
         _write(database, part)
+    history.send([{"event_id": "seen", "type": "product_view", "unit_id": "a", "sku": "X"}])
+    assert _prepare(database, store_no, units=10) == []
     assert _is_all_folded(database)
 
 
 def test_two_that_write_a_cell_unaware_of_each_other_would_be_caught(waiting: tuple[Database, int]) -> None:
     """The planted fault: the second slice says that it was computed after the first."""
     database, store_no = waiting
-    first = _prepared(database, store_no, limit=1)
+    (first,) = _prepare(database, store_no, units=1)
     _renumber(database, first.marks, by=1000)
-    other = _prepared(database, store_no, limit=1)
+    (other,) = _prepare(database, store_no, units=1)
     _renumber(database, [number + 1000 for number in first.marks], by=-1000)
     _write(database, first)
     other.turn += 1
@@ -89,15 +140,9 @@ def _order(unit: str, order_id: str) -> dict[str, Any]:
     return {**what, "amount": 1000, "currency": "EUR", "cost": 400}
 
 
-def _prepare(database: Database, store_no: int, *, limit: int) -> Slice | None:
+def _prepare(database: Database, store_no: int, *, units: int, per_slice: int = 10) -> list[Slice]:
     with database.read() as connection:
-        return prepare(connection, store_no, limit)
-
-
-def _prepared(database: Database, store_no: int, *, limit: int) -> Slice:
-    part = _prepare(database, store_no, limit=limit)
-    assert part is not None
-    return part
+        return prepare(connection, store_no, units, per_slice)
 
 
 def _write(database: Database, part: Slice) -> None:
