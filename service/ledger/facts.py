@@ -209,12 +209,13 @@ def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], 
         for row in rows.assignments.get(unit_no, ())
         if row.experiment_no == number
     ]
-    found: dict[type[Fact], list[Any]] = {kind: [] for kind in _KINDS}
+    found: dict[type[Fact], list[Any]] = {}
     if enrolments:
         for reached in reaching(rows, live, cluster, mask):
-            if reached.experiment_no == number or not isinstance(reached.fact, SlotFact):
-                found[type(reached.fact)].append(reached.fact)
-    return UnitFacts(enrolments, *(found[kind] for kind in _KINDS))
+            kind = type(reached.fact)
+            if kind is not SlotFact or reached.experiment_no == number:
+                found.setdefault(kind, []).append(reached.fact)
+    return UnitFacts(enrolments, *(found.get(kind, ()) for kind in _KINDS))
 
 
 _KINDS = (SlotFact, OrderFact, CartFact, RatingFact, CustomFact)
