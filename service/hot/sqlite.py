@@ -10,8 +10,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
@@ -23,6 +21,7 @@ from service.hot.statements import Lookup
 from service.hot.unit_index import UnitIndex
 from service.ledger import schema
 from service.ledger.database import Database
+from service.ledger.sqlite_rows import insert_rows
 from service.ledger.statements import insert_missing, upsert
 from service.ledger.units import UNITS_SETTLED, settled_through
 
@@ -31,8 +30,6 @@ KEYS_MAX = 8192
 """Keys in one statement; SQLite takes 32,766 parameters."""
 BUSY_S = 10.0
 """How long a foreign lock on the file is waited for, in the thread."""
-ROWS_AT_ONCE = (64, 8, 1)
-"""Rows in one INSERT: a third of a row's time is to begin and end its statement. More gain nothing."""
 LOOP_ROWS_MAX = 512
 """Rows that are appended on the event loop; of more, the thread appends most while the loop goes on."""
 SETTLE_SLICE = 4000
@@ -180,12 +177,7 @@ class SqliteLedger:
     def _append(self, batch: Round) -> None:
         self._raw.execute("BEGIN IMMEDIATE")
         for append in APPENDED:
-            rows, start = batch.rows[append.table], 0
-            for size in ROWS_AT_ONCE:
-                while len(rows) - start >= size:
-                    part = rows[start : start + size]
-                    self._raw.execute(_insert(append.sqlite, size), [*chain.from_iterable(part)])
-                    start += size
+            insert_rows(self._raw, append.sqlite, batch.rows[append.table])
 
     def _append_patiently(self, batch: Round) -> None:
         self._wait_for_locks(BUSY_S)
@@ -254,13 +246,6 @@ def _settle(connection: Connection, units: Sequence[tuple[bytes, int]]) -> None:
 
 def _note_settled(connection: Connection, through: int) -> None:
     upsert(connection, schema.progress, [{"name": UNITS_SETTLED, "value": through}])
-
-
-@cache
-def _insert(one: str, size: int) -> str:
-    """The INSERT of one row, for so many."""
-    start, row = one.split(" VALUES ")
-    return f"{start} VALUES {','.join([row] * size)}"
 
 
 def _is_locked(error: sqlite3.OperationalError) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.assigning import OPEN, Ask, Decision, Mode, again, still_serves, what_is_shown
 from service.catalogue import StoreState
 from service.hot.assignments import Enrolled
+
+Key = tuple[int, str]  # experiment_no, raw id
 
 
 class Known(NamedTuple):
@@ -20,9 +22,6 @@ class Known(NamedTuple):
 
     row: Enrolled
     shown: str
-
-
-Key = tuple[int, str]  # experiment_no, raw id
 
 
 class Flight:
@@ -47,7 +46,9 @@ class Sticky:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._known: dict[Key, Known] = {}
+        # Plain tuples, which the collector lets out of its sight; of named ones it would look through all,
+        # again and again, while everybody waits.
+        self._known: dict[Key, tuple[tuple[Any, ...], str]] = {}
         self._flights: set[Flight] = set()
         self.hits = 0
         self.misses = 0
@@ -86,10 +87,13 @@ class Sticky:
         if raw_id is None or live.state not in OPEN:
             return None
         key = (live.experiment_no, raw_id)
-        known = self._known.pop(key, None)
-        if known is None or not still_serves(live, known.row, ask.at_us):
+        kept = self._known.pop(key, None)
+        if kept is None:
             return None
-        self._known[key] = known
+        known = Known(Enrolled._make(kept[0]), kept[1])
+        if not still_serves(live, known.row, ask.at_us):
+            return None
+        self._known[key] = kept
         return known
 
     @contextmanager
@@ -121,7 +125,7 @@ class Sticky:
         assert decision.row is not None
         key = (decision.live.experiment_no, ask.ids[decision.live.experiment.unit])
         self._known.pop(key, None)
-        self._known[key] = Known(decision.row, what)
+        self._known[key] = (tuple(decision.row), what)
 
     def forget(self, experiment_nos: Collection[int], raw_ids: Sequence[str]) -> None:
         """Forget units: their person has changed, or is gone."""
@@ -141,5 +145,5 @@ class Sticky:
             self._known.clear()
             return
         gone = set(unit_nos)
-        for key in [key for key, known in self._known.items() if known.row.unit_no in gone]:
+        for key in [key for key, (row, _) in self._known.items() if Enrolled._make(row).unit_no in gone]:
             del self._known[key]

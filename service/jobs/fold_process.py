@@ -20,7 +20,7 @@ def main() -> None:
     # The service ends us by closing our input, after its last answers; a Ctrl-C reaches us as well.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(5)  # requests come first
+    os.nice(10)  # requests come first
     url = sys.stdin.buffer.readline()
     if not url:
         return

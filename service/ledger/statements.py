@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.sql.expression import any_
 
+from service.ledger.sqlite_rows import insert_rows
+
 Value = TypeVar("Value")
 _Statement = Select[*tuple[Any, ...]] | UpdateBase
 _DIALECTS: Mapping[str, Dialect] = {
@@ -52,8 +55,12 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
 
 def upsert_tuples(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """The same for whole rows in the order of the table's columns, as the driver takes them, JSON as text."""
-    if rows:
-        connection.exec_driver_sql(_replacing_text(connection.dialect.name, table), list(rows))
+    text = _replacing_text(connection.dialect.name, table)
+    raw = connection.connection.driver_connection
+    if isinstance(raw, sqlite3.Connection):
+        insert_rows(raw, text, rows)
+    elif rows:
+        connection.exec_driver_sql(text, list(rows))
 
 
 class Prepared:
