@@ -26,9 +26,12 @@ from experiments.model import (
     PolicyKind,
     PolicySettings,
     Prior,
+    StopAction,
     StopRule,
     UnitKind,
     Variant,
+    WarmSource,
+    WarmStart,
     Winsorise,
 )
 from experiments.times import format_duration, format_instant, parse_duration, parse_instant
@@ -82,11 +85,7 @@ def to_document(experiment: Experiment) -> dict[str, Any]:
         and {"lower": experiment.winsorise.lower, "upper": experiment.winsorise.upper},
         "priority": experiment.priority,
         "layer": experiment.layer,
-        "stop_rule": {
-            "value_remaining_below": experiment.stop_rule.value_remaining_below,
-            "loss_below": experiment.stop_rule.loss_below,
-            "at": experiment.stop_rule.at and format_instant(experiment.stop_rule.at),
-        },
+        "stop_rule": _stop_document(experiment.stop_rule),
         "salt": experiment.salt,
     }
 
@@ -105,7 +104,6 @@ def _explained(document: _Document, faults: list[FieldError]) -> list[FieldError
 
 def _experiment(cleaned: _Document) -> Experiment:
     again = cleaned["reassign_after"]
-    stop = cleaned["stop_rule"]
     return Experiment(
         key=cleaned["key"],
         touchpoint=cleaned["touchpoint"],
@@ -125,11 +123,7 @@ def _experiment(cleaned: _Document) -> Experiment:
         winsorise=None if cleaned["winsorise"] is None else Winsorise(**_reals(cleaned["winsorise"])),
         priority=cleaned["priority"],
         layer=cleaned["layer"],
-        stop_rule=StopRule(
-            value_remaining_below=stop["value_remaining_below"],
-            loss_below=None if stop["loss_below"] is None else float(stop["loss_below"]),
-            at=None if stop["at"] is None else parse_instant(stop["at"]),
-        ),
+        stop_rule=_stop_rule(cleaned["stop_rule"]),
         salt=cleaned["salt"] or cleaned["key"],
     )
 
@@ -162,6 +156,34 @@ def _policy(item: _Document) -> PolicySettings:
         discount_half_life=_duration(item["discount_half_life"]),
         shares=None if item["shares"] is None else _reals(item["shares"]),
         prior=_prior(item["prior"]),
+        warm_start=_warm_start(item["warm_start"]),
+    )
+
+
+def _warm_start(item: _Document | None) -> WarmStart | None:
+    if item is None:
+        return None
+    sources = {
+        key: WarmSource(source["experiment"], source["variant"], float(source["discount"]))
+        for key, source in item["variants"].items()
+    }
+    return WarmStart(
+        shares=None if item["shares"] is None else _reals(item["shares"]),
+        units=_real(item["units"]),
+        rate=_real(item["rate"]),
+        variants=sources,
+    )
+
+
+def _stop_rule(item: _Document) -> StopRule:
+    return StopRule(
+        value_remaining_below=item["value_remaining_below"],
+        loss_below=_real(item["loss_below"]),
+        prob_best_above=_real(item["prob_best_above"]),
+        futility_below=_real(item["futility_below"]),
+        rope=float(item["rope"]),
+        at=None if item["at"] is None else parse_instant(item["at"]),
+        action=StopAction(item["action"]),
     )
 
 
@@ -186,7 +208,11 @@ def _prior(item: _Document | None) -> Prior | None:
 
 def _reals(members: Mapping[str, float | None]) -> dict[str, Any]:
     # 1 and 1.0 mean the same where a fraction is due, and must be written alike.
-    return {name: None if value is None else float(value) for name, value in members.items()}
+    return {name: _real(value) for name, value in members.items()}
+
+
+def _real(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _duration(text: str | None) -> timedelta | None:
@@ -204,6 +230,30 @@ def _policy_document(policy: PolicySettings) -> dict[str, Any]:
         "burn_in": policy.burn_in,
         "discount_half_life": None if half_life is None else format_duration(half_life),
         **_present({"shares": policy.shares and dict(policy.shares), "prior": _prior_document(policy.prior)}),
+        **_present({"warm_start": _warm_document(policy.warm_start)}),
+    }
+
+
+def _warm_document(warm: WarmStart | None) -> dict[str, Any] | None:
+    if warm is None:
+        return None
+    sources = {
+        key: {"experiment": source.experiment, "variant": source.variant, "discount": source.discount}
+        for key, source in warm.variants.items()
+    }
+    expert = {"shares": warm.shares and dict(warm.shares), "units": warm.units, "rate": warm.rate}
+    return _present({**expert, "variants": sources or None})
+
+
+def _stop_document(rule: StopRule) -> dict[str, Any]:
+    return {
+        "value_remaining_below": rule.value_remaining_below,
+        "loss_below": rule.loss_below,
+        "prob_best_above": rule.prob_best_above,
+        "futility_below": rule.futility_below,
+        "rope": rule.rope,
+        "at": rule.at and format_instant(rule.at),
+        "action": rule.action.value,
     }
 
 

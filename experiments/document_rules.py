@@ -10,6 +10,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+from experiments.document_policy_rules import SHARES_TOLERANCE, stop_rule_faults, warm_start_faults
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, child
@@ -22,9 +23,6 @@ _Document = Mapping[str, Any]
 _Faults = Iterator[FieldError]
 
 LONGEST = timedelta(days=3650)
-SHARES_TOLERANCE = 1e-6
-"""How far written shares may be from summing to 1."""
-
 _BETA = frozenset({"alpha", "beta"})
 _NORMAL = frozenset({"mean", "kappa", "nu", "scale"})
 
@@ -148,6 +146,8 @@ def _priors(document: _Document) -> _Faults:
     objective = policy.get("objective")
     kind = metric_kind(objective).value if objective in METRIC_KEYS else kinds.get(objective)
     yield from _prior("/policy/prior", policy.get("prior"), kind)
+    yield from warm_start_faults(policy, kind, _keys(document, "variants"))
+    yield from stop_rule_faults(document.get("stop_rule", {}))
     for pointer, metric in _each(document, "metrics"):
         yield from _prior(f"{pointer}/prior", metric.get("prior"), metric.get("kind"))
 

@@ -43,6 +43,22 @@ class PolicyKind(StrEnum):
     FIXED = "fixed"
     THOMPSON = "thompson"
     TOP_TWO = "top_two"
+    SEGMENT = "segment"
+    CONTEXTUAL = "contextual"
+
+
+class FeatureKind(StrEnum):
+    """How a field of the context becomes numbers."""
+
+    NUMBER = "number"
+    CATEGORY = "category"
+
+
+class StopAction(StrEnum):
+    """What follows when a stop rule is reached."""
+
+    RECOMMEND = "recommend"
+    PROMOTE = "promote"
 
 
 class MetricKind(StrEnum):
@@ -169,6 +185,43 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True)
+class Feature:
+    """A field of the context that a contextual policy learns from, frozen at a unit's enrolment.
+
+    A number counts as (value - center) / scale; of a category the values are told apart, all others are one.
+    """
+
+    name: str
+    kind: FeatureKind
+    center: float = 0.0
+    scale: float = 1.0
+    values: tuple[str | int | float | bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WarmSource:
+    """The variant of an experiment whose results another begins with; a unit of it counts `discount`."""
+
+    experiment: str
+    variant: str
+    discount: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What the allocator knows before the first unit (`allocation/warm_start.py`).
+
+    `shares` are an expert's P(best), worth `units` of each variant, `rate` the control's expected rate where
+    the objective is a proportion; `variants` begin with what another experiment found.
+    """
+
+    shares: Mapping[str, float] | None = None
+    units: float | None = None
+    rate: float | None = None
+    variants: Mapping[str, WarmSource] = field(default_factory=dict[str, WarmSource])
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySettings:
     """How shares follow posteriors (statistics: shares of K variants, floor, control share)."""
 
@@ -181,6 +234,9 @@ class PolicySettings:
     discount_half_life: timedelta | None = None
     shares: Mapping[str, float] | None = None
     prior: Prior | None = None
+    warm_start: WarmStart | None = None
+    features: tuple[Feature, ...] = ()
+    draws: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +249,15 @@ class Winsorise:
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When to recommend stopping: money still to be won, loss of the leader, or a date."""
+    """When there is nothing more to learn (`allocation/stopping.py`), and what then follows."""
 
     value_remaining_below: int | None = None
     loss_below: float | None = None
+    prob_best_above: float | None = None
+    futility_below: float | None = None
+    rope: float = 0.01
     at: datetime | None = None
+    action: StopAction = StopAction.RECOMMEND
 
 
 @dataclass(frozen=True, slots=True)

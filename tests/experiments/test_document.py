@@ -24,9 +24,12 @@ from experiments.model import (
     PolicyKind,
     PolicySettings,
     Prior,
+    StopAction,
     StopRule,
     UnitKind,
     Variant,
+    WarmSource,
+    WarmStart,
     Winsorise,
 )
 from tests.experiments.documents import FULL, REMOVE, SMALL, changed
@@ -68,6 +71,7 @@ def test_the_full_document_says_what_it_says():
             burn_in=500,
             discount_half_life=timedelta(days=28),
             prior=Prior(mean=10, kappa=2, nu=3.5, scale=400),
+            warm_start=WarmStart(variants={"bundle.3": WarmSource("spring", "bundle", 0.5)}),
         ),
         variants=(
             Variant("none", Offer(OfferKind.NONE, headline="Thank you"), is_control=True),
@@ -97,7 +101,15 @@ def test_the_full_document_says_what_it_says():
         winsorise=Winsorise(0.001, 0.99),
         priority=5,
         layer="checkout",
-        stop_rule=StopRule(10_000, 0.5, datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)),
+        stop_rule=StopRule(
+            value_remaining_below=10_000,
+            loss_below=0.5,
+            prob_best_above=0.99,
+            futility_below=0.05,
+            rope=0.02,
+            at=datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC),
+            action=StopAction.PROMOTE,
+        ),
         salt="2026-12",
     )
 

@@ -1,0 +1,80 @@
+"""The rules of a document's warm start and stop rule that span fields; see `document_rules`."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments.errors import FieldError
+from experiments.json_schema import INVALID, child
+from experiments.model import MetricKind, PolicyKind, StopAction
+
+_Document = Mapping[str, Any]
+_Faults = Iterator[FieldError]
+
+SHARES_TOLERANCE = 1e-6
+"""How far written shares may be from summing to 1."""
+
+_POINTER = "/policy/warm_start"
+_EVIDENCE = ("value_remaining_below", "loss_below", "prob_best_above")
+
+
+def stop_rule_faults(rule: _Document) -> _Faults:
+    """A promotion needs evidence: a date and futility alone only recommend."""
+    promotes = rule.get("action") == StopAction.PROMOTE
+    if promotes and all(rule.get(name, INVALID) is None for name in _EVIDENCE):
+        remedy = f"promote needs one of {', '.join(_EVIDENCE)}; a date or futility alone only recommends"
+        yield FieldError("/stop_rule/action", "needs_evidence", remedy)
+
+
+def warm_start_faults(policy: _Document, kind: str | None, variants: set[str] | None) -> _Faults:
+    """Faults of `policy.warm_start`; `kind` is its objective's, `variants` the keys of the document."""
+    warm: _Document | None = policy.get("warm_start")
+    if warm is None:
+        return
+    if policy.get("kind") == PolicyKind.FIXED:
+        remedy = "a policy of kind fixed follows no results; remove it or choose another kind"
+        yield FieldError(_POINTER, "not_for_this_policy", remedy)
+    if kind == MetricKind.RATIO:
+        remedy = "a ratio has no prior: its read-out is by the delta method; remove it"
+        yield FieldError(_POINTER, "not_for_this_metric", remedy)
+    shares, sources = warm.get("shares", INVALID), warm.get("variants", INVALID)
+    if shares is None and sources == {}:
+        remedy = "say what is known: shares with units, or variants of past experiments"
+        yield FieldError(_POINTER, "empty", remedy)
+    yield from _expert(warm, shares, kind)
+    named = {name: member for name, member in (("shares", shares), ("variants", sources)) if member}
+    for name, member in named.items():
+        for key in sorted(member.keys() - variants) if variants is not None and member is not INVALID else ():
+            remedy = "is not a variant of this experiment"
+            yield FieldError(child(f"{_POINTER}/{name}", key), "unknown_variant", remedy)
+    if INVALID not in named.values() and len(named) == 2:
+        for key in sorted(shares.keys() & sources.keys()):
+            remedy = "stands in shares too; a variant begins with one or the other"
+            yield FieldError(child(f"{_POINTER}/variants", key), "duplicate", remedy)
+
+
+def _expert(warm: _Document, shares: Any, kind: str | None) -> _Faults:
+    if shares is INVALID:
+        return
+    for name in ("units", "rate"):
+        if shares is None and warm.get(name) is not None:
+            remedy = "belongs to shares; remove it, or write the shares it is about"
+            yield FieldError(f"{_POINTER}/{name}", "without_shares", remedy)
+    if shares is None:
+        return
+    if warm.get("units", INVALID) is None:
+        remedy = "is required with shares: how many units of each variant they are worth"
+        yield FieldError(f"{_POINTER}/units", "required", remedy)
+    rate = warm.get("rate", INVALID)
+    if kind == MetricKind.PROPORTION and rate is None:
+        remedy = "is required: the rate expected of the control, e.g. 0.03"
+        yield FieldError(f"{_POINTER}/rate", "required", remedy)
+    if kind == MetricKind.MEAN and rate is not None and rate is not INVALID:
+        remedy = "is for proportions; a mean takes its level from the data; remove it"
+        yield FieldError(f"{_POINTER}/rate", "not_for_this_metric", remedy)
+    if INVALID in shares.values():
+        return
+    total = math.fsum(shares.values())
+    if len(shares) < 2 or abs(total - 1) > SHARES_TOLERANCE:
+        remedy = f"shares of at least two variants, summing to 1; found {len(shares)} summing to {total:.6g}"
+        yield FieldError(f"{_POINTER}/shares", "shares_sum", remedy)
