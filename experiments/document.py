@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.document_changes import check_change
 from experiments.document_rules import rule_faults
+from experiments.document_safety import breakers_of, ramp_of, safety_document
 from experiments.document_schema import experiment_schema
 from experiments.eligibility import conditions_of, mapping_of
 from experiments.errors import FieldError, InvalidDocument
@@ -157,6 +158,8 @@ def _policy(item: _Document) -> PolicySettings:
         shares=None if item["shares"] is None else _reals(item["shares"]),
         prior=_prior(item["prior"]),
         warm_start=_warm_start(item["warm_start"]),
+        ramp=ramp_of(item["ramp"]),
+        breakers=breakers_of(item["breakers"]),
     )
 
 
@@ -231,6 +234,7 @@ def _policy_document(policy: PolicySettings) -> dict[str, Any]:
         "discount_half_life": None if half_life is None else format_duration(half_life),
         **_present({"shares": policy.shares and dict(policy.shares), "prior": _prior_document(policy.prior)}),
         **_present({"warm_start": _warm_document(policy.warm_start)}),
+        **safety_document(policy.ramp, policy.breakers),
     }
 
 

@@ -1,5 +1,6 @@
 """The part of the document's JSON Schema that says how units are shared out, and when to stop."""
 
+from experiments.document_safety import BREAKERS, RAMP
 from experiments.model import PolicyKind, StopAction
 from experiments.schema_parts import (
     COUNT,
@@ -130,6 +131,8 @@ POLICY = closed(
         },
         "prior": PRIOR,
         "warm_start": WARM_START,
+        "ramp": RAMP,
+        "breakers": BREAKERS,
     },
     "How units are shared out among the variants.",
     default={},

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.document_policy_rules import SHARES_TOLERANCE, stop_rule_faults, warm_start_faults
+from experiments.document_safety import safety_faults
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, child
@@ -30,7 +31,7 @@ _NORMAL = frozenset({"mean", "kappa", "nu", "scale"})
 def rule_faults(document: _Document) -> list[FieldError]:
     """Find every fault of a cleaned document that takes more than one field, or the calendar, to see."""
     rules = (_currency, _times, _audience, _variants, _offers, _shares, _control_share, _metrics)
-    more = (_priors, _objective, _guardrails, _winsorise)
+    more = (_priors, _objective, _guardrails, _winsorise, safety_faults)
     return [fault for rule in (*rules, *more) for fault in rule(document)]
 
 

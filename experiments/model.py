@@ -54,6 +54,13 @@ class FeatureKind(StrEnum):
     CATEGORY = "category"
 
 
+class BreakerAction(StrEnum):
+    """What follows when a circuit breaker trips."""
+
+    HOLD = "hold"
+    PAUSE = "pause"
+
+
 class StopAction(StrEnum):
     """What follows when a stop rule is reached."""
 
@@ -222,6 +229,26 @@ class WarmStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Ramp:
+    """Caps on a new variant's share, one step after the other (`allocation/ramps.py`)."""
+
+    steps: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5)
+    every: timedelta = timedelta(days=1)
+    units: int = 500
+    from_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Breakers:
+    """Limits beyond which the data is not trusted (`allocation/breakers.py`); None is no such breaker."""
+
+    outcomes_below: float | None = 0.1
+    exposure_gap: float | None = 0.2
+    fallback_above: float | None = 0.2
+    action: BreakerAction = BreakerAction.HOLD
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySettings:
     """How shares follow posteriors (statistics: shares of K variants, floor, control share)."""
 
@@ -235,6 +262,8 @@ class PolicySettings:
     shares: Mapping[str, float] | None = None
     prior: Prior | None = None
     warm_start: WarmStart | None = None
+    ramp: Ramp | None = None
+    breakers: Breakers = Breakers()
     features: tuple[Feature, ...] = ()
     draws: int = 1000
 
