@@ -6,9 +6,11 @@ the same give equal experiments, which is how `apply` knows that there is nothin
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from experiments.document_changes import check_change
+from experiments.document_features import features_document, features_of
 from experiments.document_rules import rule_faults
 from experiments.document_safety import breakers_of, ramp_of, safety_document
 from experiments.document_schema import experiment_schema
@@ -18,6 +20,7 @@ from experiments.json_schema import check
 from experiments.model import (
     Anchor,
     CustomMetric,
+    DelayHandling,
     Direction,
     Experiment,
     Guardrail,
@@ -29,6 +32,7 @@ from experiments.model import (
     Prior,
     StopAction,
     StopRule,
+    TotalsModel,
     UnitKind,
     Variant,
     WarmSource,
@@ -41,7 +45,6 @@ __all__ = ["check_change", "experiment_schema", "parse_document", "to_document"]
 
 _Document = Mapping[str, Any]
 _SCHEMA = experiment_schema()
-_LATER = frozenset({"segment", "contextual"})  # policy kinds of the wire that this version does not run
 
 
 def parse_document(document: Mapping[str, Any], *, currency_default: str | None = None) -> Experiment:
@@ -54,7 +57,7 @@ def parse_document(document: Mapping[str, Any], *, currency_default: str | None 
     if isinstance(cleaned, dict):
         if cleaned.get("currency", "faulty") is None:
             cleaned["currency"] = currency_default
-        faults = [*_explained(document, faults), *rule_faults(cleaned)]
+        faults = [*faults, *rule_faults(cleaned)]
     if faults:
         raise InvalidDocument(tuple(faults))
     return _experiment(cleaned)
@@ -89,18 +92,6 @@ def to_document(experiment: Experiment) -> dict[str, Any]:
         "stop_rule": _stop_document(experiment.stop_rule),
         "salt": experiment.salt,
     }
-
-
-def _explained(document: _Document, faults: list[FieldError]) -> list[FieldError]:
-    """Say of a policy kind that the wire knows and this version does not, that it is not available."""
-    policy = document.get("policy")
-    kind = policy.get("kind") if isinstance(policy, Mapping) else None
-    if not isinstance(kind, str) or kind not in _LATER:
-        return faults
-    available = ", ".join(one.value for one in PolicyKind)
-    remedy = f"{kind} is not available in this version; use one of {available}"
-    better = FieldError("/policy/kind", "unavailable", remedy)
-    return [better if fault.pointer == "/policy/kind" else fault for fault in faults]
 
 
 def _experiment(cleaned: _Document) -> Experiment:
@@ -160,6 +151,10 @@ def _policy(item: _Document) -> PolicySettings:
         warm_start=_warm_start(item["warm_start"]),
         ramp=ramp_of(item["ramp"]),
         breakers=breakers_of(item["breakers"]),
+        features=features_of(item["features"]),
+        draws=item["draws"],
+        delay=DelayHandling(item["delay"]),
+        model=TotalsModel(item["model"]),
     )
 
 
@@ -235,6 +230,9 @@ def _policy_document(policy: PolicySettings) -> dict[str, Any]:
         **_present({"shares": policy.shares and dict(policy.shares), "prior": _prior_document(policy.prior)}),
         **_present({"warm_start": _warm_document(policy.warm_start)}),
         **safety_document(policy.ramp, policy.breakers),
+        **features_document(policy),
+        **_chosen("delay", policy.delay, DelayHandling.MATURED),
+        **_chosen("model", policy.model, TotalsModel.STUDENT_T),
     }
 
 
@@ -294,6 +292,11 @@ def _prior_document(prior: Prior | None) -> dict[str, Any] | None:
         return None
     names = ("alpha", "beta", "mean", "kappa", "nu", "scale")
     return _present({name: getattr(prior, name) for name in names})
+
+
+def _chosen(name: str, value: StrEnum, default: StrEnum) -> dict[str, str]:
+    """A choice younger than the documents in store, which do not have it: written when it was made."""
+    return {} if value is default else {name: value.value}
 
 
 def _present(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ def check_change(before: Experiment, after: Experiment, *, started: bool) -> Non
     if started:
         remedy = "is frozen once the experiment has started; create another experiment"
         faults += _frozen(before, after, "", _FROZEN, remedy)
+        faults += _frozen(before.policy, after.policy, "/policy", ("features",), remedy)
         faults += _variant_changes(before, after)
     if faults:
         raise FrozenField(tuple(faults))

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, child
-from experiments.model import MetricKind, PolicyKind, StopAction
+from experiments.model import DelayHandling, MetricKind, PolicyKind, StopAction, TotalsModel
 
 _Document = Mapping[str, Any]
 _Faults = Iterator[FieldError]
@@ -15,6 +15,12 @@ SHARES_TOLERANCE = 1e-6
 """How far written shares may be from summing to 1."""
 
 _POINTER = "/policy/warm_start"
+_NO_DELAY_MODEL = frozenset(
+    {"cart_abandonment_rate", "cancel_rate", "rating_mean", "repeat_rate", "ltv_30d", "ltv_90d", "ltv_180d"}
+)
+"""Metrics whose outcomes are not followed by age; they are read from units whose window is over."""
+_HURDLE_METRICS = ("margin_per_unit", "revenue_per_unit")
+"""Means whose unit totals have histograms, from which sizes are read."""
 _EVIDENCE = ("value_remaining_below", "loss_below", "prob_best_above")
 
 
@@ -53,6 +59,33 @@ def warm_start_faults(policy: _Document, kind: str | None, variants: set[str] | 
             yield FieldError(child(f"{_POINTER}/variants", key), "duplicate", remedy)
 
 
+def learning_faults(policy: _Document) -> _Faults:
+    """Faults of `policy.delay` and `policy.model`: how results are read, for shares that follow them."""
+    delay, model = policy.get("delay"), policy.get("model")
+    kind, objective = policy.get("kind"), policy.get("objective")
+    chosen = [
+        name
+        for name, value, default in (
+            ("delay", delay, DelayHandling.MATURED),
+            ("model", model, TotalsModel.STUDENT_T),
+        )
+        if value not in (None, default)
+    ]
+    if kind in (PolicyKind.FIXED, "contextual"):
+        for name in chosen:
+            remedy = f"says how thompson, top_two and segment read results; remove it for a {kind} policy"
+            yield FieldError(f"/policy/{name}", "not_for_this_policy", remedy)
+    if delay == DelayHandling.MODEL and objective in _NO_DELAY_MODEL:
+        remedy = f"the ages of {objective}'s outcomes are not kept; use matured, or another objective"
+        yield FieldError("/policy/delay", "not_for_this_metric", remedy)
+    if model == TotalsModel.HURDLE and objective is not None and objective not in _HURDLE_METRICS:
+        remedy = f"hurdle is for {' and '.join(_HURDLE_METRICS)}; use student_t for {objective}"
+        yield FieldError("/policy/model", "not_for_this_metric", remedy)
+    if len(chosen) == 2:
+        remedy = "a hurdle reads the sizes of complete totals; use delay: matured, or model: student_t"
+        yield FieldError("/policy/model", "needs_matured", remedy)
+
+
 def _expert(warm: _Document, shares: Any, kind: str | None) -> _Faults:
     if shares is INVALID:
         return
@@ -69,6 +102,11 @@ def _expert(warm: _Document, shares: Any, kind: str | None) -> _Faults:
     if kind == MetricKind.PROPORTION and rate is None:
         remedy = "is required: the rate expected of the control, e.g. 0.03"
         yield FieldError(f"{_POINTER}/rate", "required", remedy)
+    if isinstance(rate, int | float) and isinstance(warm.get("units"), int | float):
+        needed = math.ceil(1 / min(rate, 1 - rate))
+        if warm["units"] < needed:
+            remedy = f"at a rate of {rate:g} at least {needed}: an expected success and an expected failure"
+            yield FieldError(f"{_POINTER}/units", "too_few", remedy)
     if kind == MetricKind.MEAN and rate is not None and rate is not INVALID:
         remedy = "is for proportions; a mean takes its level from the data; remove it"
         yield FieldError(f"{_POINTER}/rate", "not_for_this_metric", remedy)

@@ -1,7 +1,8 @@
 """The part of the document's JSON Schema that says how units are shared out, and when to stop."""
 
+from experiments.document_features import DRAWS, FEATURES
 from experiments.document_safety import BREAKERS, RAMP
-from experiments.model import PolicyKind, StopAction
+from experiments.model import DelayHandling, PolicyKind, StopAction, TotalsModel
 from experiments.schema_parts import (
     COUNT,
     DURATION,
@@ -109,7 +110,9 @@ WARM_START: Json = {
 POLICY = closed(
     {
         "kind": choice(
-            PolicyKind, "How shares are set: as written, or by P(best).", default=PolicyKind.FIXED.value
+            PolicyKind,
+            "How shares are set: as written, or by P(best), for all, by segment or by context.",
+            default=PolicyKind.FIXED.value,
         ),
         "objective": described(KEY, "The metric to raise: built-in or custom.", default="margin_per_unit"),
         "control_share": described(
@@ -133,6 +136,18 @@ POLICY = closed(
         "warm_start": WARM_START,
         "ramp": RAMP,
         "breakers": BREAKERS,
+        "features": FEATURES,
+        "draws": DRAWS,
+        "delay": choice(
+            DelayHandling,
+            "Learn from units whose window is over, or from all, corrected for how late outcomes come.",
+            default=DelayHandling.MATURED.value,
+        ),
+        "model": choice(
+            TotalsModel,
+            "Money per unit by the mean's Student-t, or by a hurdle: zeros, signs, log-normal sizes.",
+            default=TotalsModel.STUDENT_T.value,
+        ),
     },
     "How units are shared out among the variants.",
     default={},

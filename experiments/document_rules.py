@@ -10,7 +10,13 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from experiments.document_policy_rules import SHARES_TOLERANCE, stop_rule_faults, warm_start_faults
+from experiments.document_feature_rules import feature_faults
+from experiments.document_policy_rules import (
+    SHARES_TOLERANCE,
+    learning_faults,
+    stop_rule_faults,
+    warm_start_faults,
+)
 from experiments.document_safety import safety_faults
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
@@ -148,6 +154,8 @@ def _priors(document: _Document) -> _Faults:
     kind = metric_kind(objective).value if objective in METRIC_KEYS else kinds.get(objective)
     yield from _prior("/policy/prior", policy.get("prior"), kind)
     yield from warm_start_faults(policy, kind, _keys(document, "variants"))
+    yield from feature_faults(policy, kind, len(document.get("variants", [])))
+    yield from learning_faults(policy)
     yield from stop_rule_faults(document.get("stop_rule", {}))
     for pointer, metric in _each(document, "metrics"):
         yield from _prior(f"{pointer}/prior", metric.get("prior"), metric.get("kind"))

@@ -139,10 +139,11 @@ def conditions_hold(conditions: tuple[Condition, ...], context: RequestContext, 
 
     A missing field (or a null) fails every test but `ne`, `not_in` and `exists: false`.
     """
-    return all(_holds(condition, _value(condition.field, context, segment)) for condition in conditions)
+    return all(_holds(condition, value_of(condition.field, context, segment)) for condition in conditions)
 
 
-def _value(name: str, context: RequestContext, segment: str | None) -> Scalar:
+def value_of(name: str, context: RequestContext, segment: str | None) -> Scalar:
+    """What a request says of a field that conditions and features may name; None when nothing."""
     match name:
         case "segment":
             return segment
@@ -166,13 +167,13 @@ def _holds(condition: Condition, found: Scalar) -> bool:
         case ConditionOp.EXISTS:
             return (found is not None) == wanted
         case ConditionOp.EQ:
-            return _same(found, wanted)
+            return is_same(found, wanted)
         case ConditionOp.NE:
-            return not _same(found, wanted)
+            return not is_same(found, wanted)
         case ConditionOp.IN:
-            return any(_same(found, one) for one in wanted)
+            return any(is_same(found, one) for one in wanted)
         case ConditionOp.NOT_IN:
-            return not any(_same(found, one) for one in wanted)
+            return not any(is_same(found, one) for one in wanted)
         case ConditionOp.GT:
             return _comparable(found, wanted) and found > wanted
         case ConditionOp.GTE:
@@ -190,7 +191,8 @@ def _family(value: object) -> type | None:
     return _FAMILIES.get(type(value))
 
 
-def _same(a: Scalar, b: Scalar) -> bool:
+def is_same(a: Scalar, b: Scalar) -> bool:
+    """Whether two values are equal and of one JSON type; a missing one equals nothing."""
     return a is not None and _family(a) is _family(b) and a == b
 
 

@@ -68,6 +68,20 @@ class StopAction(StrEnum):
     PROMOTE = "promote"
 
 
+class DelayHandling(StrEnum):
+    """Which units the allocator learns from: those whose window is over, or all, corrected for their age."""
+
+    MATURED = "matured"
+    MODEL = "model"
+
+
+class TotalsModel(StrEnum):
+    """The law of money totals per unit: their mean's Student-t, or zeros, signs and sizes apart."""
+
+    STUDENT_T = "student_t"
+    HURDLE = "hurdle"
+
+
 class MetricKind(StrEnum):
     """How a metric is formed from unit totals."""
 
@@ -264,6 +278,8 @@ class PolicySettings:
     warm_start: WarmStart | None = None
     ramp: Ramp | None = None
     breakers: Breakers = Breakers()
+    delay: DelayHandling = DelayHandling.MATURED
+    model: TotalsModel = TotalsModel.STUDENT_T
     features: tuple[Feature, ...] = ()
     draws: int = 1000
 

@@ -213,8 +213,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("/reassign_after", "sometimes", "bad_format"),
     ("/audience/cart_value/like", "5%", "unknown_field"),
     ("/audience/item.size", 42, "unknown_field"),
-    ("/policy/kind", "segment", "unavailable"),
-    ("/policy/kind", "contextual", "unavailable"),
     ("/policy/kind", "greedy", "not_one_of"),
     ("/policy/objective", "profit", "unknown_metric"),
     ("/policy/control_share", 0, "too_small"),
@@ -358,8 +356,6 @@ def test_remedies_say_what_to_write():
     price, flor = sorted(caught.value.errors, key=lambda fault: fault.pointer, reverse=True)
     assert "use minor units, e.g. 1290 for 12.90" in price.remedy
     assert "did you mean floor?" in flor.remedy
-    with pytest.raises(InvalidDocument, match="fixed, thompson, top_two"):
-        parse_document(changed(FULL, ("/policy/kind", "contextual")))
 
 
 @settings(max_examples=1000, deadline=None)

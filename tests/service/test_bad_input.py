@@ -53,9 +53,9 @@ BAD: dict[str, tuple[str, str, Any, int, str, str]] = {
     ),
     "a key in capitals": ("POST", EXPERIMENTS, document("Checkout"), 400, "bad_format", "/key"),
     "a key ending in a line feed": ("POST", EXPERIMENTS, document("checkout\n"), 400, "bad_format", "/key"),
-    "a policy not available": (
+    "a contextual policy without features": (
         *("POST", EXPERIMENTS, document("other", policy={"kind": "contextual"})),
-        *(400, "unavailable", "/policy/kind"),
+        *(400, "required", "/policy/features"),
     ),
     "a variant unknown": ("POST", f"{ONE}/variants/ghost/retire", None, 404, "variant_not_found", None),
     "an experiment unknown": ("POST", f"{EXPERIMENTS}/ghost/start", None, 404, "experiment_not_found", None),
