@@ -11,9 +11,10 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from experiments.ages import HOURS, Window, ages_of, hour_of
 from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
 from experiments.histogram import bin_of
-from experiments.model import Anchor, CustomMetric, Experiment
+from experiments.model import Anchor, CustomMetric, DelayHandling, Experiment
 from experiments.orders import OrderBalance, convert, fold_order
 from experiments.statistics import MONEY_TOTALS, CellKey, custom_features
 
@@ -44,9 +45,12 @@ class FoldRules:
     time_zone: str
     caps: Caps = field(default_factory=dict)
     window_us: int = field(init=False)
+    final_us: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window_us", micros(self.experiment.attribution_window))
+        window_us = micros(self.experiment.attribution_window)
+        object.__setattr__(self, "window_us", window_us)
+        object.__setattr__(self, "final_us", window_us + micros(self.experiment.refund_window))
 
 
 def fold_unit(rules: FoldRules, facts: UnitFacts) -> list[Contribution]:
@@ -131,12 +135,18 @@ def _fold_enrolment(
         if totals:
             _capped(vector, totals, rules.caps)
     day = local_day(first.at_us if anchor_us is None else anchor_us, rules.time_zone)
+    bins = {name: bin_of(total) for name, total in totals.items() if total}
+    if anchor_us is not None and rules.experiment.policy.delay is DelayHandling.MODEL:
+        window = Window(anchor_us, anchor_us + rules.window_us, anchor_us + rules.final_us)
+        bins[HOURS] = 1 + hour_of(anchor_us, day, ZoneInfo(rules.time_zone))
+        bins |= ages_of(rules.experiment, window, slots, balances, facts.customs)
+        vector["refund_loss"] = _refund_loss(rules.experiment.currency, balances, window)
     return Contribution(
         unit_no=first.unit_no,
         period=first.period,
         key=CellKey(first.variant, first.segment, first.candidate_set, day, first.epoch),
         vector={name: value for name, value in vector.items() if value},
-        bins={name: bin_of(total) for name, total in totals.items() if total},
+        bins=bins,
     )
 
 
@@ -221,6 +231,20 @@ def _one_order(
         _add(totals, name, value)
         if name != "net_revenue":
             _add(vector, name, value)
+
+
+def _refund_loss(
+    currency: str, balances: Sequence[tuple[OrderFact, OrderBalance]], window: Window
+) -> int:
+    """What refunds took from the unit's margin: effective refunds less recovered cost."""
+    loss = 0
+    for order, balance in balances:
+        rate = "1" if order.currency == currency else order.rates.get(currency)
+        is_within = window.anchor_us <= order.at_us < window.end_us
+        if is_within and balance.is_refunded and balance.cost_minor is not None and rate is not None:
+            lost = balance.refunded_minor - balance.recovered_minor
+            loss += convert(lost, rate, order.currency, currency)
+    return loss
 
 
 def _carts(vector: dict[str, int], facts: UnitFacts, anchor_us: int, end_us: int) -> None:

@@ -31,6 +31,7 @@ FEATURES = (
     "refunded_value",  # effective refunds, minor units
     "cancelled_orders",
     "margin",  # minor units, over orders of known cost
+    "refund_loss",  # refunds less recovered cost, over the same orders; with `policy.delay: model` only
     "carts",
     "abandoned",
     "rating_sum",  # sum of score/scale, fixed point

@@ -161,8 +161,8 @@ def _replace(change: Change, row: Any, document: Mapping[str, Any], cause: Cause
         _refuse_over(row)
     _write(change, row, {"document": to_document(after)})
     _set_variants(change, row.experiment_no, after)
-    if after.metrics != before.metrics:
-        # A metric added later is read from the first day: everyone's events are folded again for it.
+    if after.metrics != before.metrics or after.policy.delay is not before.policy.delay:
+        # What they need is read from the first day: everyone's events are folded again for it.
         mark_all(change.connection, change.store.store_no, row.experiment_no)
     if Lifecycle(row.state) in _SERVED and _moves_traffic(before, after):
         _republish(change, row, cause)
