@@ -37,8 +37,10 @@ def warm_start_faults(policy: _Document, kind: str | None, variants: set[str] | 
     warm: _Document | None = policy.get("warm_start")
     if warm is None:
         return
-    if policy.get("kind") == PolicyKind.FIXED:
-        remedy = "a policy of kind fixed follows no results; remove it or choose another kind"
+    if policy.get("kind") in (PolicyKind.FIXED, PolicyKind.CONTEXTUAL):
+        remedy = (
+            f"a policy of kind {policy['kind']} has no prior of its variants; remove it or change the kind"
+        )
         yield FieldError(_POINTER, "not_for_this_policy", remedy)
     if kind == MetricKind.RATIO:
         remedy = "a ratio has no prior: its read-out is by the delta method; remove it"

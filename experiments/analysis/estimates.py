@@ -181,6 +181,20 @@ def ratio(parts: Sequence[Part], *, is_share: bool = False) -> Estimate | None:
     return Estimate(figure, StudentT(figure, scale, df), method, _influence(parts, errors))
 
 
+def before_data(prior: Prior) -> Posterior:
+    """A whole prior as the posterior of no data: its Beta, or the Student-t of its mean.
+
+    >>> before_data(Prior(alpha=2.0, beta=5.0))
+    Beta(alpha=2.0, beta=5.0)
+    """
+    if prior.alpha is not None and prior.beta is not None:
+        return Beta(prior.alpha, prior.beta)
+    mean, kappa, nu, scale = prior.mean, prior.kappa, prior.nu, prior.scale
+    if mean is None or kappa is None or nu is None or scale is None:
+        raise ValueError(f"not a whole prior: {prior}")
+    return NormalInverseGamma(mean, kappa, nu, scale).marginal_mean()
+
+
 def _ratio_of(parts: Sequence[Part]) -> float | None:
     if not parts or any(part.sums.n <= 0 for part in parts):
         return None

@@ -6,17 +6,17 @@ that contains G inform it, standardised over those sets with weights common to a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from experiments.analysis.cohorts import Cohort, cohort_of
 from experiments.analysis.comparison import oriented
-from experiments.analysis.estimates import unstratified
+from experiments.analysis.estimates import before_data, unstratified
 from experiments.analysis.maturity import discount, matured
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reason, is_adaptive
-from experiments.analysis.strata import parts_of, set_strata, tabulate
-from experiments.model import Experiment
+from experiments.analysis.strata import Table, parts_of, set_strata, tabulate
+from experiments.model import Experiment, Prior
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
 
@@ -45,10 +45,12 @@ def allocation_posteriors(
     time_zone: str,
     now: datetime,
     objective: str | None = None,
+    priors: Mapping[str, Prior] | None = None,
 ) -> AllocationPosteriors:
     """The posterior of the objective for every candidate, or none of them with a reason.
 
-    `objective` defaults to the policy's. `cost_unknown` and `unconverted` hold the shares when any
+    `objective` defaults to the policy's; `priors` (of a warm start) replace the default one of their arms,
+    and are the posterior of an arm without units. `cost_unknown` and `unconverted` hold the shares when any
     order of a candidate lacks its cost or rate; `insufficient_data` when some candidate has no posterior.
     """
     key = objective or experiment.policy.objective
@@ -62,20 +64,30 @@ def allocation_posteriors(
         reason, detail = held
         return AllocationPosteriors(key, {}, {}, {}, reason.value, detail)
     table = tabulate(usable, definition.winsorised, _discounting(experiment, time_zone, now))
-    strata = set_strata(table, candidates)
-    estimates = {arm: unstratified(table.definition, parts_of(table, arm, strata)) for arm in candidates}
     units = {arm: table.of(arm, table.all_units).units for arm in candidates}
-    posteriors = {
-        arm: estimate.posterior
-        for arm, estimate in estimates.items()
-        if estimate is not None and estimate.posterior is not None
-    }
+    posteriors = _posteriors(table, candidates, priors or {})
     short = [arm for arm in candidates if arm not in posteriors]
     if short:
         detail = f"too little data on {', '.join(short)}"
         return AllocationPosteriors(key, {}, {}, units, Reason.INSUFFICIENT_DATA.value, detail)
     better = {arm: oriented(posterior, definition.sign) for arm, posterior in posteriors.items()}
     return AllocationPosteriors(key, posteriors, better, units)
+
+
+def _posteriors(table: Table, candidates: Sequence[str], priors: Mapping[str, Prior]) -> dict[str, Posterior]:
+    """The posteriors that can be had; an arm with a prior and no units does not choose the strata."""
+    informed = [arm for arm in candidates if arm not in priors or table.of(arm, table.all_units).n]
+    strata = set_strata(table, informed) if informed else []
+    found: dict[str, Posterior] = {}
+    for arm in candidates:
+        if arm not in informed:
+            found[arm] = before_data(priors[arm])
+            continue
+        definition = replace(table.definition, prior=priors.get(arm, table.definition.prior))
+        estimate = unstratified(definition, parts_of(table, arm, strata))
+        if estimate is not None and estimate.posterior is not None:
+            found[arm] = estimate.posterior
+    return found
 
 
 def _discounting(experiment: Experiment, time_zone: str, now: datetime) -> Callable[[Cell], float] | None:
