@@ -154,9 +154,8 @@ def log_odds_density(alpha: FloatArray, beta: FloatArray, t: FloatArray) -> Floa
     mean, rest = alpha / size, beta / size
     theta, other = special.expit(t), special.expit(-t)
     shift = np.where(mean < rest, theta - mean, rest - other)  # one rounding, shared by both logarithms
-    constant = 0.5 * np.log(size * mean * rest / (2 * np.pi)) - (
-        _stirling_rest(alpha) + _stirling_rest(beta) - _stirling_rest(size)
-    )
+    of_alpha, of_beta, of_size = _stirling_rest(np.stack(np.broadcast_arrays(alpha, beta, size)))
+    constant = 0.5 * np.log(size * mean * rest / (2 * np.pi)) - (of_alpha + of_beta - of_size)
     deviance = alpha * _log_ratio(shift, mean, t) + beta * _log_ratio(-shift, rest, -t)
     return np.exp(deviance + constant)
 

@@ -181,12 +181,6 @@ def test_points_share_a_tie_and_beat_what_is_surely_lower() -> None:
     assert prob_best([StudentT(-1.0, 0.0), Beta(3, 4)]).tolist() == [0.0, 1.0]
 
 
-def test_tails_are_resolved_where_draws_would_say_zero() -> None:
-    """Two Normals 12 standard errors of their difference apart."""
-    chance = prob_best([StudentT(0, 1), StudentT(12 * sqrt(2), 1)])[0]
-    assert chance == pytest.approx(float(special.ndtr(-12)), rel=1e-6)
-
-
 def test_what_cannot_be_said() -> None:
     assert expected_loss([StudentT(0, 1, 1.0), StudentT(0, 1)]).tolist() == [inf, inf]
     assert expected_loss([Beta(2, 3)]).tolist() == [0.0]
