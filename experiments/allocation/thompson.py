@@ -6,7 +6,10 @@ floor keeps every propensity away from zero, and the control keeps a guaranteed 
 
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
+
 from experiments.allocation.caps import cap_shares
+from experiments.posteriors.protocol import FloatArray
 
 
 def shares(
@@ -106,15 +109,28 @@ def top_two(prob_best: Mapping[str, float], beta: float = 0.5) -> dict[str, floa
     """
     if len(prob_best) < 2:
         return {key: 1.0 for key in prob_best}
-    total = sum(prob_best.values())
-    weights = {key: beta * prob / total for key, prob in prob_best.items()}
-    for leader, prob in prob_best.items():
-        others = {key: other for key, other in prob_best.items() if key != leader}
-        rest = sum(others.values())
-        for key, other in others.items():
-            second = other / rest if rest > 0 else 1 / len(others)
-            weights[key] += (1 - beta) * (prob / total) * second
-    return weights
+    best = np.array(list(prob_best.values()), dtype=np.float64)
+    best /= best.sum()
+    leader = int(best.argmax())
+    # The leader's challengers apart: 1 / (1 - a) overflows where they have next to no chance
+    challengers = best.copy()
+    challengers[leader] = 0.0
+    if not challengers.any():
+        challengers[:] = 1.0
+        challengers[leader] = 0.0
+    rest = _sums_of_others(best)
+    rest[leader] = np.inf
+    weights = best * (beta + (1 - beta) * _sums_of_others(best / rest))
+    weights += (1 - beta) * best[leader] * challengers / challengers.sum()
+    return dict(zip(prob_best, weights.tolist(), strict=True))
+
+
+def _sums_of_others(values: FloatArray) -> FloatArray:
+    """For each value the sum of all others, from both sides: subtracting it from the total would cancel."""
+    nothing = np.zeros(1)
+    before = np.cumsum(np.concatenate([nothing, values[:-1]]))
+    after = np.cumsum(np.concatenate([nothing, values[:0:-1]]))[::-1]
+    return before + after
 
 
 def _among(capped: Mapping[str, float] | None, keys: Collection[str]) -> dict[str, float]:

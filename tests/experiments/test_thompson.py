@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -163,6 +164,24 @@ def test_top_two_of_a_sure_leader_still_tries_the_others() -> None:
     assert top_two({"a": 1.0, "b": 1e-20, "c": 3e-20}) == pytest.approx({"a": 0.5, "b": 0.125, "c": 0.375})
     assert top_two({"a": 1.0, "b": 0.0, "c": 0.0}) == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25})
     assert top_two({"a": 1.0}) == {"a": 1.0}
+
+
+@pytest.mark.parametrize("leader", [0.3, 0.9, 1 - 1e-12])
+@pytest.mark.parametrize("n_arms", [2, 3, 100])
+def test_top_two_agrees_with_the_exact_formula(leader: float, n_arms: int) -> None:
+    """w_k = a_k [1/2 + 1/2 sum over j != k of a_j / (1 - a_j)] in rational arithmetic, to 12 digits."""
+    raw = np.random.default_rng(n_arms).dirichlet(np.full(n_arms - 1, 0.2)) * (1 - leader)
+    given = dict(zip(map(str, range(n_arms)), [*raw.tolist(), leader], strict=True))
+    total = sum(map(Fraction, given.values()))
+    a = {key: Fraction(prob) / total for key, prob in given.items()}
+    exact = {k: a[k] * (1 + sum(a[j] / (1 - a[j]) for j in a if j != k)) / 2 for k in a}
+    for key, weight in top_two(given).items():
+        assert weight == pytest.approx(float(exact[key]), rel=1e-12, abs=0)
+
+
+def test_top_two_survives_the_least_of_numbers() -> None:
+    weights = top_two({"a": 1.0, "b": 5e-324, "c": 1e-310})
+    assert weights == pytest.approx({"a": 0.5, "b": 0.0, "c": 0.5}, abs=1e-12)
 
 
 SHARES = st.dictionaries(
