@@ -123,7 +123,7 @@ def proportion(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | 
     beta = 1.0 if prior is None or prior.beta is None else prior.beta
     posteriors = [
         Beta(alpha * part.weight, beta * part.weight).updated(
-            part.sums.numerator, part.sums.denominator - part.sums.numerator
+            part.sums.numerator, max(0.0, part.sums.denominator - part.sums.numerator)
         )
         for part in parts
     ]

@@ -1,7 +1,8 @@
 """The posteriors the allocator compares: one per variant of a candidate set, on its objective.
 
-Unweighted likelihood of matured cells (a fixed policy also uses open ones), cohort days discounted when
-the policy says so, unit totals capped when caps are frozen. For candidate set G the cells of every set
+Unweighted likelihood of matured cells (a fixed policy also uses open ones; so does one with a delay model,
+corrected for their age), cohort days discounted when the policy says so, unit totals capped when caps are
+frozen. For candidate set G the cells of every set
 that contains G inform it, standardised over those sets with weights common to all arms.
 """
 
@@ -11,6 +12,7 @@ from datetime import date, datetime
 
 from experiments.analysis.cohorts import Cohort, cohort_of
 from experiments.analysis.comparison import oriented
+from experiments.analysis.development import development_of
 from experiments.analysis.estimates import before_data, unstratified
 from experiments.analysis.maturity import discount, matured
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
@@ -26,7 +28,8 @@ class AllocationPosteriors:
     """Posteriors by variant, or the reason why there are none (shares are then held).
 
     `posteriors` are of the objective as measured, `better` of the same oriented so that more is better
-    (what P(best) compares); `units` are the (discounted) units behind each.
+    (what P(best) compares); `units` are the units behind each: discounted ones, and those
+    of open cohorts, count in part.
     """
 
     objective: str
@@ -56,14 +59,19 @@ def allocation_posteriors(
     key = objective or experiment.policy.objective
     definition = metric_definitions(experiment)[key]
     usable = [cell for cell in cells if cell.candidates.issuperset(candidates)]
+    development = None
     if is_adaptive(experiment):
+        development = development_of(experiment, cells, definition, time_zone=time_zone, now=now)
+    if is_adaptive(experiment) and development is None:
         usable = matured(usable, definition.horizon, time_zone, now)
     cohort = cohort_of(usable)
     held = _held(definition, cohort, candidates)
     if held is not None:
         reason, detail = held
         return AllocationPosteriors(key, {}, {}, {}, reason.value, detail)
-    table = tabulate(usable, definition.winsorised, _discounting(experiment, time_zone, now))
+    weight = _discounting(experiment, time_zone, now)
+    adjust = None if development is None else development.adjusted
+    table = tabulate(usable, definition.winsorised, weight, adjust)
     units = {arm: table.of(arm, table.all_units).units for arm in candidates}
     posteriors = _posteriors(table, candidates, priors or {})
     short = [arm for arm in candidates if arm not in posteriors]

@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from experiments.analysis.estimates import Part, Pool, SetEpoch
 from experiments.analysis.metrics import MetricDefinition
-from experiments.analysis.sums import Atom, PairSums, gather, total_sums
+from experiments.analysis.sums import Adjust, Atom, PairSums, gather, total_sums
 from experiments.model import MetricKind
 from experiments.statistics import Cell
 
@@ -61,10 +61,16 @@ class Table:
 
 
 def tabulate(
-    cells: Sequence[Cell], definition: MetricDefinition, weight: Callable[[Cell], float] | None = None
+    cells: Sequence[Cell],
+    definition: MetricDefinition,
+    weight: Callable[[Cell], float] | None = None,
+    adjust: Adjust | None = None,
 ) -> Table:
-    """Sum the cells for one metric; `weight` discounts what they say, not how much a set counts."""
-    sums = gather(cells, definition, weight)
+    """Sum the cells for one metric; `weight` discounts what they say, not how much a set counts.
+
+    `adjust` corrects the sums of open cohorts; see `sums.gather`.
+    """
+    sums = gather(cells, definition, weight, adjust)
     all_units: dict[SetEpoch, float] = {}
     for cell in cells:
         place = cell.key.candidate_set, cell.key.epoch

@@ -87,14 +87,20 @@ Atom = tuple[str, int, int]
 """(variant, candidate set, epoch): the finest grain a comparison needs."""
 
 
+Adjust = Callable[[Cell, Sequence[int]], Sequence[float] | None]
+"""From a cell and its (n, x, y, xx, xy, yy) to those that count."""
+
+
 def gather(
     cells: Iterable[Cell],
     definition: MetricDefinition,
     weight: Callable[[Cell], float] | None = None,
+    adjust: Adjust | None = None,
 ) -> dict[Atom, PairSums]:
     """The metric's sums by (variant, candidate set, epoch); cost is linear in cells, not events.
 
-    `weight` multiplies a cell's likelihood (a discount in [0, 1]); None is 1 for every cell.
+    `weight` multiplies a cell's likelihood (a discount in [0, 1]); None is 1 for every cell. `adjust` gives
+    the sums of a cell as they count (an open cohort's, corrected for its age), or None to leave it out.
     """
     read = _compile(definition)
     totals: dict[Atom, list[int]] = {}
@@ -102,9 +108,10 @@ def gather(
         factor = WEIGHT_ONE if weight is None else round(weight(cell) * WEIGHT_ONE)
         key = atom_of(cell.key)
         total = totals.setdefault(key, [0, 0, 0, 0, 0, 0])
-        for index, value in enumerate(read(cell.moments)):
+        sums = read(cell.moments)
+        for index, value in enumerate(sums if adjust is None else adjust(cell, sums) or ()):
             if value:
-                total[index] += factor * value
+                total[index] += round(factor * value)
     return {
         key: PairSums(n, x, y, xx, xy, yy, definition.scale) for key, (n, x, y, xx, xy, yy) in totals.items()
     }

@@ -1,0 +1,144 @@
+"""Delay curves: by which age what share of the outcomes that will come has come.
+
+===========  ===================================================================  ==============
+symbol       meaning                                                              unit
+===========  ===================================================================  ==============
+j            bin of age, 1 ... 24 (`experiments.ages`)
+c_ij         outcomes of cohort i whose age at the outcome lies in bin j          events
+m_i          bins that even the youngest unit of cohort i has behind it           bins
+d_j          outcomes in bin j of the cohorts with m_i >= j                       events
+Y_j          outcomes in bins 1 ... j of the same cohorts                         events
+r_j          d_j / Y_j, of the outcomes up to edge j those in the last bin        share
+F(edge j)    product over k > j of (1 - r_k), 1 at the last edge                  share
+===========  ===================================================================  ==============
+
+Cohorts are followed for different times, so late outcomes of young ones are missing (right truncation),
+and the plain distribution of the delays seen looks too fast. r_j conditions on an outcome having come by
+edge j, which the cohorts with m_i >= j show in full; the product is the maximum-likelihood distribution of
+right-truncated delays (Lagakos, Barraj and De Gruttola 1988, Biometrika 75, section 3), in reserving the
+chain-ladder with factors 1 / (1 - r_j) (Mack 1993, ASTIN Bulletin 23, section 2). Cohorts may differ in how
+many outcomes they have: nothing is taken from the units without one.
+
+By variant r_vj is shrunk to the pooled r_j: (d_vj + kappa r_j) / (Y_vj + kappa). Were all delays of one law,
+d_vj would be binomial; its excess over that gives kappa by moments (a beta-binomial of size kappa,
+var d = Y r (1 - r) (1 + (Y - 1) / (kappa + 1))): without excess kappa is infinite and every variant has
+the pooled curve.
+
+Limits. Beyond the oldest age seen in full nothing is known: F is 1 there, so that figures are about
+outcomes up to that age, for all variants alike, until the first cohort has closed. A curve from D outcomes
+has errors of about sqrt(F (1 - F) / D), which the posteriors that use it do not know of; they are common to
+the variants where kappa is infinite. Delays must not change with calendar time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.ages import BINS
+
+FloatArray = NDArray[np.float64]
+
+MIN_OUTCOMES = 20
+"""Outcomes of all variants together below which there is no curve."""
+
+_EDGES = (np.arange(BINS + 1) / BINS) ** 3
+
+
+@dataclass(frozen=True, slots=True)
+class DelayCurve:
+    """F at the 25 edges of the horizon (seconds), linear between them and 1 from the horizon on."""
+
+    horizon_s: float
+    reached: tuple[float, ...]
+
+    def mean_over(self, low_s: float, high_s: float) -> float:
+        """The mean of F over ages between two, both >= 0 seconds, for units spread evenly between them.
+
+        >>> DelayCurve(8.0, tuple(_EDGES)).mean_over(2.0, 4.0)  # F(age) = age / 8
+        0.375
+        """
+        width = high_s - low_s
+        if width <= 0.0:
+            return float(np.interp(low_s / self.horizon_s, _EDGES, self.reached))
+        ends = np.array([low_s, high_s]) / self.horizon_s
+        first, last = np.searchsorted(_EDGES, ends[0], "right"), np.searchsorted(_EDGES, ends[1])
+        inner = _EDGES[first:last]
+        ages = np.concatenate([ends[:1], inner, ends[1:]])
+        values = np.interp(ages, _EDGES, self.reached)
+        area = float(np.sum(np.diff(ages) * (values[1:] + values[:-1]) / 2.0))
+        return area * self.horizon_s / width
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes of one cohort by bin of age (24 counts), and how many bins it has behind it."""
+
+    counts: Sequence[int]
+    bins_seen: int
+
+
+def delay_curves(
+    cohorts: Mapping[str, Sequence[Outcomes]], horizon_s: float, *, shrinkage: float | None = None
+) -> dict[str, DelayCurve] | None:
+    """The delay curve of every variant; None below `MIN_OUTCOMES` outcomes in all.
+
+    `shrinkage` is kappa; None estimates it.
+
+    >>> counts = [0] * 10 + [30, 10] + [0] * 12
+    >>> curves = delay_curves({"a": [Outcomes(counts, 24), Outcomes([0] * 10 + [60] + [0] * 13, 11)]}, 1.0)
+    >>> round(curves["a"].reached[11], 12)
+    0.75
+    """
+    ends = {variant: _ends(found) for variant, found in cohorts.items()}
+    d = np.array([pair[0] for pair in ends.values()]).reshape(-1, BINS)
+    y = np.array([pair[1] for pair in ends.values()]).reshape(-1, BINS)
+    if d.sum() < MIN_OUTCOMES:
+        return None
+    pooled = d.sum(axis=0) / np.maximum(y.sum(axis=0), 1.0)
+    kappa = shrinkage_of(d, y) if shrinkage is None else shrinkage
+    if kappa == inf:
+        rates = np.broadcast_to(pooled, d.shape)
+    else:
+        rates = (d + kappa * pooled) / np.maximum(y + kappa, 1e-12)
+    return {
+        variant: DelayCurve(horizon_s, _cumulative(rate)) for variant, rate in zip(ends, rates, strict=True)
+    }
+
+
+def shrinkage_of(d: FloatArray, y: FloatArray) -> float:
+    """The size kappa of the beta-binomial whose excess variance over variants is the one seen; maybe inf.
+
+    `d`, `y`: outcomes in a bin and up to its end, shape (variants, bins). Moments: the sum over variants
+    and bins of (d - y r)^2 / (y r (1 - r)) exceeds its expectation under one law, the sum of 1 - y / Y, by
+    the sum of (y - 1) (1 - y / Y)^2 / (kappa + 1) to first order.
+
+    >>> same = np.array([[2.0, 6.0], [4.0, 12.0]])
+    >>> shrinkage_of(same, np.array([[20.0, 30.0], [40.0, 60.0]]))
+    inf
+    """
+    total = y.sum(axis=0)
+    rate = d.sum(axis=0) / np.maximum(total, 1.0)
+    informed = (y > 1.0) & (rate > 0.0) & (rate < 1.0)
+    spread = np.where(informed, y * rate * (1.0 - rate), 1.0)
+    left = np.where(informed, 1.0 - y / np.maximum(total, 1.0), 0.0)
+    excess = float(np.sum(np.where(informed, (d - y * rate) ** 2 / spread, 0.0)) - left.sum())
+    if excess <= 0.0:
+        return inf
+    return max(1.0, float(np.sum(np.where(informed, (y - 1.0) * left * left, 0.0))) / excess - 1.0)
+
+
+def _ends(cohorts: Sequence[Outcomes]) -> tuple[FloatArray, FloatArray]:
+    """d_j and Y_j of one variant, each of shape (24,)."""
+    counts = np.array([cohort.counts for cohort in cohorts], dtype=np.float64).reshape(-1, BINS)
+    seen = np.array([cohort.bins_seen for cohort in cohorts], dtype=np.int64).reshape(-1, 1)
+    mask = np.arange(BINS) < seen
+    return (counts * mask).sum(axis=0), (counts.cumsum(axis=1) * mask).sum(axis=0)
+
+
+def _cumulative(rates: FloatArray) -> tuple[float, ...]:
+    """F at the edges 0 ... 24 from the shares r_1 ... r_24 of the last bin; F(0) = 0."""
+    kept = np.cumprod(1.0 - rates[::-1])[::-1]
+    return (0.0, *map(float, kept[1:]), 1.0)
