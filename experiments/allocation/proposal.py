@@ -4,11 +4,14 @@ Pure, so that the service, the simulator and a replay allocate by the same code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from experiments.allocation.caps import cap_integer, cap_shares, to_integer
 from experiments.allocation.guarding import Guarded
+from experiments.allocation.joint import Joint, Wins, draw_wins, seed_of
+from experiments.allocation.joint_posteriors import joint_of
 from experiments.allocation.published import PolicyVersion, PosteriorSummary, SetShares, summary_of
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
@@ -21,11 +24,16 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Shares by candidate set; `held` says why they are the last ones (no posterior can be had)."""
+    """Shares by candidate set; `held` says why they are the last ones (no posterior can be had).
+
+    `draws` is what a set was drawn from where guardrails took part, with what came of it: as plain values,
+    from which `replayed` gives the same wins again.
+    """
 
     sets: Mapping[Keys, SetShares]
     burn_in: bool
     held: Mapping[str, str] | None
+    draws: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
 
 
 def propose(
@@ -56,8 +64,29 @@ def propose(
     if _burning_in(experiment, cells, active):
         chosen = {keys: _burn_in(experiment, keys, guarded, posteriors[keys]) for keys in wanted}
         return Proposal(chosen, burn_in=True, held=_held(posteriors[wanted[0]]))
-    chosen = {keys: _thompson(experiment, keys, guarded, posteriors[keys], last) for keys in wanted}
-    return Proposal(chosen, burn_in=False, held=_held(posteriors[wanted[0]]))
+    seed = seed_of(experiment.key, 1 if last is None else last.number + 1)
+    joints = {
+        keys: joint_of(experiment, cells, keys, found, seed=seed, time_zone=time_zone, now=now)
+        for keys, found in posteriors.items()
+        if experiment.guardrails and found.reason is None
+    }
+    drawn = {keys: (joint, draw_wins(joint)) for keys, joint in joints.items() if joint is not None}
+    chosen = {
+        keys: _thompson(experiment, keys, guarded, posteriors[keys], last, drawn.get(keys)) for keys in wanted
+    }
+    draws = [_drawn(joint, wins) for joint, wins in drawn.values()]
+    return Proposal(chosen, burn_in=False, held=_held(posteriors[wanted[0]]), draws=draws)
+
+
+def replayed(drawn: Mapping[str, Any]) -> dict[str, float]:
+    """P(best) of a set drawn before, from what its version keeps: equal to the last bit."""
+    joint = Joint.from_json(drawn)
+    return dict(zip(joint.keys, map(float, draw_wins(joint).won), strict=True))
+
+
+def _drawn(joint: Joint, wins: Wins) -> dict[str, Any]:
+    struck = zip(joint.keys, map(float, wins.struck), strict=True)
+    return joint.to_json() | {"prob_struck_out": dict(struck)}
 
 
 def _burning_in(experiment: Experiment, cells: Sequence[Cell], active: frozenset[str]) -> bool:
@@ -79,13 +108,15 @@ def _thompson(
     guarded: Guarded,
     found: AllocationPosteriors,
     last: PolicyVersion | None,
+    drawn: tuple[Joint, Wins] | None,
 ) -> SetShares:
     if found.reason is not None:
         kept = _kept(keys, guarded, last)
         return kept if kept is not None else _burn_in(experiment, keys, guarded, found)
-    best = dict(zip(keys, (float(p) for p in prob_best([found.better[key] for key in keys])), strict=True))
+    won = prob_best([found.better[key] for key in keys]) if drawn is None else drawn[1].won
+    best = dict(zip(keys, map(float, won), strict=True))
     settings = experiment.policy
-    weights = top_two(best) if settings.kind is PolicyKind.TOP_TWO else best
+    weights = _top_two(best, drawn) if settings.kind is PolicyKind.TOP_TWO else best
     split = shares(
         weights,
         control=experiment.control.key,
@@ -94,6 +125,19 @@ def _thompson(
         capped=guarded.capped,
     )
     return SetShares(to_integer(split), best, _summaries(found))
+
+
+def _top_two(best: Mapping[str, float], drawn: tuple[Joint, Wins] | None) -> dict[str, float]:
+    """Weights of `top_two`; a leader that won every draw is challenged by who would win without it.
+
+    Without draws such a leader's challengers share equally; with them that would send traffic to a variant
+    that is struck out of every draw.
+    """
+    leader = max(best, key=lambda key: best[key])
+    if drawn is None or best[leader] < 1.0:
+        return top_two(best)
+    second = dict(zip(drawn[0].keys, draw_wins(drawn[0], without=leader).won, strict=True))
+    return {key: 0.5 if key == leader else 0.5 * float(second[key]) for key in best}
 
 
 def _kept(keys: Keys, guarded: Guarded, last: PolicyVersion | None) -> SetShares | None:

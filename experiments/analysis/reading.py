@@ -72,7 +72,7 @@ def read_metric(
     if table is None:
         table = tabulate(cohort.cells, definition)
     control = experiment.control.key
-    missing = {v.key: _missing(experiment, cohort, definition, v.key) for v in experiment.variants}
+    missing = {v.key: missing_reason(experiment, cohort, definition, v.key) for v in experiment.variants}
     own: dict[str, Estimate | Reason] = {}
     pairs: dict[str, Pair | Reason] = {}
     for variant in experiment.variants:
@@ -106,7 +106,7 @@ def _pair(table: Table, variant: str, control: str, *, by_epoch: bool) -> Pair |
     return pair or Reason.INSUFFICIENT_DATA
 
 
-def _missing(
+def missing_reason(
     experiment: Experiment, cohort: Cohort, definition: MetricDefinition, variant: str
 ) -> Reason | None:
     """Why the variant cannot have this metric whatever its figures; None when it can."""
