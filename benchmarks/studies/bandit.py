@@ -166,7 +166,7 @@ def simulate(
                 # One cell for each arm and epoch, on the day it began: nothing here looks at days
                 place = CellKey(key, "", 1, opened, version.epoch)
                 cell = cells.setdefault(place, Cell(place, frozenset(keys)))
-                _enrol(cell.moments, arm, int(n), rng)
+                enrol(cell.moments, arm, int(n), rng)
         guarded, now = Guarded(), _at(epoch + 1)
         if design.guardrails:
             guarded = guard(
@@ -196,7 +196,8 @@ def simulate(
     return Run(experiment, list(cells.values()), _at(design.epochs), version, frozenset(keys) - active)
 
 
-def _enrol(moments: Moments, arm: Arm, n: int, rng: np.random.Generator) -> None:
+def enrol(moments: Moments, arm: Arm, n: int, rng: np.random.Generator) -> None:
+    """Add n units of the arm to the moments, one multinomial draw of their outcomes."""
     probabilities, vectors = arm.outcomes()
     for units, vector in zip(rng.multinomial(n, probabilities).tolist(), vectors, strict=True):
         names = sorted(name for name, value in vector.items() if value)

@@ -87,11 +87,13 @@ def guardrail_report(
     *,
     previous: GuardrailState = GuardrailState.UNKNOWN,
     is_at_floor: bool = False,
+    with_lift: bool = True,
 ) -> GuardrailReport:
     """One guardrail of one treatment: the change against control, its odds, and the state.
 
     `reading` is the guardrail's metric over the cells that count, `matured_cohort` the units whose
-    window has closed (a kill asks for 1,000 of them in both arms).
+    window has closed (a kill asks for 1,000 of them in both arms). Without `with_lift` there is no change
+    and no density in it, which are for people and three times as dear as the state.
     """
     definition = reading.definition
     pair = reading.pairs[variant]
@@ -100,7 +102,7 @@ def guardrail_report(
     if isinstance(pair, Pair):
         probs = prob_breach(definition, pair, guardrail)
         evidence = Evidence(probs, units[variant], units[reading.control], is_at_floor)
-    lift, density = _lift(definition, pair)
+    lift, density = _lift(definition, pair) if with_lift else (Interval(), None)
     return GuardrailReport(
         metric=guardrail.metric,
         variant=variant,

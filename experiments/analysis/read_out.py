@@ -65,7 +65,7 @@ def read_out(
     only_matured = is_adaptive(experiment) if matured is None else matured
     chosen = select(cells, segment=segment, from_day=from_day, to_day=to_day)
     cohorts = Cohorts(chosen, only_matured=only_matured, time_zone=time_zone, now=now)
-    readings = _Readings(experiment, cohorts, definitions, seed)
+    readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=is_adaptive(experiment))
     guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {
         key: metric_reports(
@@ -124,11 +124,15 @@ def watch_guardrails(
 ) -> tuple[GuardrailReport, ...]:
     """The guardrails' next states, for the allocator: on matured cohorts, whatever the policy.
 
-    `previous` are the states on record (none at first), `at_floor` the variants held at their floor.
+    `previous` are the states on record (none at first), `at_floor` the variants held at their floor. As all
+    the allocator reads: unweighted by epoch, capped totals. Stratified by epoch, a variant held at its floor
+    is judged by its few units of many short epochs: of what harms by 8 %, kill 4 %, 62 % was gone by 100,000
+    units, and 84 % is unweighted.
     """
     cohorts = Cohorts(cells, only_matured=True, time_zone=time_zone, now=now)
-    readings = _Readings(experiment, cohorts, metric_definitions(experiment), seed)
-    return _guardrails(experiment, cohorts, readings, previous, at_floor)
+    definitions = {key: one.winsorised for key, one in metric_definitions(experiment).items()}
+    readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=False)
+    return _guardrails(experiment, cohorts, readings, previous, at_floor, with_lift=False)
 
 
 class _Readings:
@@ -140,7 +144,10 @@ class _Readings:
         cohorts: Cohorts,
         definitions: Mapping[str, MetricDefinition],
         seed: int,
+        *,
+        by_epoch: bool,
     ) -> None:
+        self._by_epoch = by_epoch
         self._experiment = experiment
         self._cohorts = cohorts
         self._definitions = definitions
@@ -148,14 +155,14 @@ class _Readings:
         self._read: dict[str, Reading] = {}
 
     def of(self, key: str) -> Reading:
-        """The metric by the report's method: stratified by epoch where shares follow outcomes."""
+        """The metric, stratified by candidate set, and by epoch where asked for."""
         if key not in self._read:
             definition = self._definitions[key]
             self._read[key] = read_metric(
                 self._experiment,
                 self._cohorts.of(definition.horizon),
                 definition,
-                by_epoch=is_adaptive(self._experiment),
+                by_epoch=self._by_epoch,
                 seed=self._seed,
             )
         return self._read[key]
@@ -167,6 +174,8 @@ def _guardrails(
     readings: _Readings,
     previous: GuardrailStates,
     at_floor: Collection[str] = (),
+    *,
+    with_lift: bool = True,
 ) -> tuple[GuardrailReport, ...]:
     treatments = [variant.key for variant in experiment.variants if not variant.is_control]
     reports: list[GuardrailReport] = []
@@ -176,7 +185,13 @@ def _guardrails(
         for key in treatments:
             before = previous.get((guardrail.metric, key), GuardrailState.UNKNOWN)
             report = guardrail_report(
-                guardrail, reading, key, closed, previous=before, is_at_floor=key in at_floor
+                guardrail,
+                reading,
+                key,
+                closed,
+                previous=before,
+                is_at_floor=key in at_floor,
+                with_lift=with_lift,
             )
             reports.append(report)
     return tuple(reports)
