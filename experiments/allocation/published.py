@@ -1,12 +1,13 @@
 """A published policy version: the integer shares that serving uses, per candidate set, and their grounds."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import isfinite, sqrt
 from typing import Any
 
 from experiments.allocation.caps import WHOLE, renormalised
+from experiments.allocation.contextual import ContextualDraws, Row
 from experiments.errors import BrokenInvariant
 from experiments.posteriors.protocol import Posterior
 
@@ -46,11 +47,16 @@ class SetShares:
             raise BrokenInvariant(f"integer shares must be >= 0 and sum to 2^32, found {dict(self.shares)}")
 
 
+Sets = Mapping[tuple[str, ...], SetShares]
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
     """One version of an experiment's shares; an epoch is a run of versions with equal shares.
 
-    `sets` maps a candidate set (its keys in any order) to its shares, in the order given, which is kept.
+    `sets` maps a candidate set (its keys in any order) to its shares, in the order given, which is kept;
+    `segments` does so for the units of a segment, where those differ. With `contextual` draws a decision
+    computes its shares from them, and `sets` says what they come to on average.
     """
 
     number: int
@@ -61,24 +67,38 @@ class PolicyVersion:
     sets: Mapping[tuple[str, ...], SetShares]
     capped: Mapping[str, float] = field(default_factory=dict[str, float])
     killed: frozenset[str] = frozenset()
+    segments: Mapping[str, Sets] = field(default_factory=dict[str, Sets])
+    contextual: ContextualDraws | None = None
 
     def __post_init__(self) -> None:
-        for candidates, published in self.sets.items():
-            if set(candidates) != set(published.shares) or self.control not in published.shares:
-                raise BrokenInvariant(f"set {candidates} has shares for {sorted(published.shares)}")
+        for sets in (self.sets, *self.segments.values()):
+            for candidates, published in sets.items():
+                if set(candidates) != set(published.shares) or self.control not in published.shares:
+                    raise BrokenInvariant(f"set {candidates} has shares for {sorted(published.shares)}")
 
-    def published(self, candidates: Collection[str]) -> SetShares | None:
-        """What was published for exactly these candidates, in whatever order."""
+    def published(self, candidates: Collection[str], segment: str | None = None) -> SetShares | None:
+        """What was published for exactly these candidates, in whatever order: for the segment, or for all."""
         wanted = frozenset(candidates)
-        return next((found for keys, found in self.sets.items() if frozenset(keys) == wanted), None)
+        of_segment = self.segments.get(segment, {}) if segment is not None else {}
+        for sets in (of_segment, self.sets):
+            for keys, found in sets.items():
+                if frozenset(keys) == wanted:
+                    return found
+        return None
 
-    def shares_for(self, candidates: Collection[str]) -> dict[str, int]:
+    def shares_for(
+        self, candidates: Sequence[str], *, segment: str | None = None, row: Row | None = None
+    ) -> dict[str, int]:
         """Integer shares of these candidates, sum 2^32: the published ones, or the fall-back.
 
-        The fall-back renormalises the smallest published set that holds all candidates (else the one
-        that shares most with them); a candidate it does not hold gets no share until the next version.
+        Those of the unit's `segment` where it has its own; with published draws those of its context, whose
+        columns are `row`. The fall-back renormalises the smallest published set that holds all candidates
+        (else the one that shares most with them); a candidate it does not hold gets no share until the next
+        version.
         """
-        found = self.published(candidates)
+        if self.contextual is not None and row is not None:
+            return self.contextual.shares_for(candidates, row, self.capped)
+        found = self.published(candidates, segment)
         if found is not None:
             return dict(found.shares)
         wanted = frozenset(candidates)
@@ -88,6 +108,11 @@ class PolicyVersion:
         shares = self.sets[nearest].shares if nearest is not None else {}
         return renormalised(shares, sorted(wanted), control=self.control, capped=self.capped)
 
+    def unmoved(self, last: "PolicyVersion") -> "PolicyVersion":
+        """The version's posteriors with the shares of the last one, in every segment and context."""
+        kept = {keys: replace(found, shares=last.shares_for(keys)) for keys, found in self.sets.items()}
+        return replace(self, sets=kept, segments=last.segments, contextual=last.contextual)
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, strings and numbers; `from_json` gives an equal version back."""
         return {
@@ -96,43 +121,56 @@ class PolicyVersion:
             "published_at_us": self.published_at_us,
             "cause": self.cause.value,
             "control": self.control,
-            "sets": [
-                {
-                    "candidates": list(candidates),
-                    "shares": dict(found.shares),
-                    "prob_best": None if found.prob_best is None else dict(found.prob_best),
-                    "posteriors": {
-                        key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
-                        for key, summary in found.posteriors.items()
-                    },
-                }
-                for candidates, found in self.sets.items()
-            ],
+            "sets": _plain(self.sets),
             "capped": dict(self.capped),
             "killed": sorted(self.killed),
+            "segments": {segment: _plain(sets) for segment, sets in self.segments.items()},
+            "contextual": None if self.contextual is None else self.contextual.to_json(),
         }
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "PolicyVersion":
         """The version that `to_json` wrote."""
-        sets = {
-            tuple(item["candidates"]): SetShares(
-                shares=dict(item["shares"]),
-                prob_best=None if item["prob_best"] is None else dict(item["prob_best"]),
-                posteriors={key: PosteriorSummary(**summary) for key, summary in item["posteriors"].items()},
-            )
-            for item in plain["sets"]
-        }
+        contextual = plain.get("contextual")
         return cls(
             number=plain["number"],
             epoch=plain["epoch"],
             published_at_us=plain["published_at_us"],
             cause=Cause(plain["cause"]),
             control=plain["control"],
-            sets=sets,
+            sets=_sets(plain["sets"]),
             capped=dict(plain["capped"]),
             killed=frozenset(plain["killed"]),
+            # Versions published before there were such policies have neither.
+            segments={segment: _sets(items) for segment, items in plain.get("segments", {}).items()},
+            contextual=None if contextual is None else ContextualDraws.from_json(contextual),
         )
+
+
+def _plain(sets: Sets) -> list[dict[str, Any]]:
+    return [
+        {
+            "candidates": list(candidates),
+            "shares": dict(found.shares),
+            "prob_best": None if found.prob_best is None else dict(found.prob_best),
+            "posteriors": {
+                key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
+                for key, summary in found.posteriors.items()
+            },
+        }
+        for candidates, found in sets.items()
+    ]
+
+
+def _sets(plain: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], SetShares]:
+    return {
+        tuple(item["candidates"]): SetShares(
+            shares=dict(item["shares"]),
+            prob_best=None if item["prob_best"] is None else dict(item["prob_best"]),
+            posteriors={key: PosteriorSummary(**summary) for key, summary in item["posteriors"].items()},
+        )
+        for item in plain
+    }
 
 
 def summary_of(posterior: Posterior, n: float) -> PosteriorSummary:
@@ -144,19 +182,25 @@ def summary_of(posterior: Posterior, n: float) -> PosteriorSummary:
 
 
 def same_shares(a: PolicyVersion, b: PolicyVersion) -> bool:
-    """Whether both would serve the same shares, for every candidate set either has published."""
-    return all(a.shares_for(keys) == b.shares_for(keys) for keys in _all_sets(a, b))
+    """Whether both would serve the same shares, for every candidate set, segment and context."""
+    return a.contextual == b.contextual and all(before == after for before, after in _served(a, b))
 
 
 def moved(a: PolicyVersion, b: PolicyVersion, by: float = 0.005) -> bool:
-    """Whether some share differs by `by` or more, in a candidate set either has published."""
+    """Whether some share differs by `by` or more, in a candidate set or segment either has published.
+
+    New draws have moved: their own error is of that size, and what they rest on has changed.
+    """
     least = by * WHOLE
-    for keys in _all_sets(a, b):
-        before, after = a.shares_for(keys), b.shares_for(keys)
-        if any(abs(after[key] - before[key]) >= least for key in keys):
-            return True
-    return False
+    return a.contextual != b.contextual or any(
+        abs(after[key] - before[key]) >= least for before, after in _served(a, b) for key in before
+    )
 
 
-def _all_sets(a: PolicyVersion, b: PolicyVersion) -> set[frozenset[str]]:
-    return {frozenset(keys) for version in (a, b) for keys in version.sets}
+def _served(a: PolicyVersion, b: PolicyVersion) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
+    """What both serve, wherever either has published something."""
+    for segment in (None, *sorted({*a.segments, *b.segments})):
+        parts = [v.sets if segment is None else v.segments.get(segment, {}) for v in (a, b)]
+        for keys in {frozenset(keys) for sets in parts for keys in sets}:
+            wanted = sorted(keys)
+            yield a.shares_for(wanted, segment=segment), b.shares_for(wanted, segment=segment)

@@ -1,0 +1,173 @@
+"""Published draws of a contextual policy, and the shares a decision computes from them.
+
+A version publishes draws theta_rk of every arm's coefficients; in context x arm k wins draw r when
+x theta_rk is the greatest among the *candidates*, and w_k is the fraction of draws it wins: P(best | x) over
+this candidate set, never renormalised. From w_k the shares as ever: s_k = f + (1 - c - (K-1) f) w_k, the
+control its minimum c and what caps leave.
+
+All in exact arithmetic, so that every machine and every replay finds the same integers: draws are kept as
+integer multiples (up to 2^23) of one power of two, contexts as integers up to 2^19 with at most 17 of them
+not 0, and the sum of their products stays below 2^53, within which doubles are integers. Draws are published
+less their mean over arms and draws, which no comparison sees, so that what is rounded is the difference
+between arms (by less than 1e-6 of the largest).
+
+Error of a share: sqrt(w (1 - w) / draws), 0.016 at most with 1,000 draws; the same draws serve everyone until
+the next version, so the propensity itself is exact.
+Source: Russo et al., A Tutorial on Thompson Sampling (2018), 5 and 7; Agrawal and Goyal (2013).
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import frexp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.allocation.caps import WHOLE
+from experiments.errors import BrokenInvariant
+from experiments.posteriors.protocol import FloatArray
+
+COEFFICIENT_BITS = 23
+_OUT = -float(1 << 60)  # as an intercept: below whatever any context can add up to
+
+Row = Sequence[int]
+"""The columns of a context, as `features.Columns.row` gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextualDraws:
+    """Draws of all arms' coefficients as published; `data` is float32, (columns, arms, draws), little endian.
+
+    `model` says how they were found, `columns` what each coefficient is of; `exponent` is the power of two
+    that one unit stands for. `struck` (bits, arms by draws) says in which draws a variant does harm. `basis`
+    names the posterior: an equal one needs no new draws.
+    """
+
+    model: str
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    control: str
+    control_share: float
+    floor: float
+    exponent: int
+    data: bytes = field(repr=False)
+    struck: bytes = field(default=b"", repr=False)
+    basis: str = ""
+    _matrix: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = np.frombuffer(self.data, dtype="<f4").astype(np.float64)
+        if len(found) % (len(self.keys) * len(self.columns)) or self.control not in self.keys:
+            raise BrokenInvariant(f"{len(found)} draws of {self.keys} x {self.columns}")
+        matrix = found.reshape(len(self.columns), -1)
+        if self.struck:
+            matrix[0, _unpacked(self.struck, matrix.shape[1])] = _OUT
+        object.__setattr__(self, "_matrix", matrix)
+
+    @property
+    def count(self) -> int:
+        """How many draws there are."""
+        return self._matrix.shape[1] // len(self.keys)
+
+    def coefficients(self) -> FloatArray:
+        """The draws in the metric's unit (log-odds for a logistic model), (draws, arms, columns)."""
+        found = np.frombuffer(self.data, dtype="<f4").astype(np.float64) * 2.0**self.exponent
+        return found.reshape(len(self.columns), len(self.keys), -1).transpose(2, 1, 0)
+
+    def wins(self, candidates: Sequence[str], row: Row) -> dict[str, int]:
+        """In how many draws each candidate is best in this context; a tie goes to the first of the version.
+
+        A candidate that has come since is in no draw.
+        """
+        arms = [place for place, key in enumerate(self.keys) if key in candidates]
+        scores = np.array(row, dtype=np.float64).dot(self._matrix).reshape(len(self.keys), -1)
+        if len(arms) < len(self.keys):
+            scores = scores[arms]
+        top = np.maximum.reduce(scores, axis=0)
+        counts = [int(np.count_nonzero(own == top)) for own in scores]
+        if sum(counts) != scores.shape[1]:
+            counts = np.bincount(scores.argmax(axis=0), minlength=len(arms)).tolist()
+        won = dict.fromkeys(candidates, 0)
+        for place, count in zip(arms, counts, strict=True):
+            won[self.keys[place]] = count
+        return won
+
+    def shares_for(
+        self, candidates: Sequence[str], row: Row, capped: Mapping[str, float] | None = None
+    ) -> dict[str, int]:
+        """Integer shares over 2^32 in this context, in the order of the candidates.
+
+        Treatments are rounded down (by less than 2^-32), the control has the rest.
+        """
+        won = self.wins(candidates, row)
+        known = sum(key in self.keys for key in candidates)
+        free = 1.0 - self.control_share - (known - 1) * self.floor
+        if self.control not in won:
+            raise ValueError(f"the control {self.control!r} is always a candidate")
+        scale = free / self.count
+        shares = {
+            key: int((self.floor + scale * count) * WHOLE) if key in self.keys else 0
+            for key, count in won.items()
+        }
+        for key, cap in (capped or {}).items():
+            if key in shares:
+                shares[key] = min(shares[key], int(cap * WHOLE))
+        shares[self.control] = 0
+        shares[self.control] = WHOLE - sum(shares.values())
+        return shares
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` gives equal draws back."""
+        return {
+            "model": self.model,
+            "keys": list(self.keys),
+            "columns": list(self.columns),
+            "control": self.control,
+            "control_share": self.control_share,
+            "floor": self.floor,
+            "exponent": self.exponent,
+            "data": b64encode(self.data).decode(),
+            "struck": b64encode(self.struck).decode(),
+            "basis": self.basis,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "ContextualDraws":
+        """The draws that `to_json` wrote."""
+        return cls(
+            model=plain["model"],
+            keys=tuple(plain["keys"]),
+            columns=tuple(plain["columns"]),
+            control=plain["control"],
+            control_share=plain["control_share"],
+            floor=plain["floor"],
+            exponent=plain["exponent"],
+            data=b64decode(plain["data"]),
+            struck=b64decode(plain["struck"]),
+            basis=plain["basis"],
+        )
+
+
+def rounded_draws(draws: FloatArray) -> tuple[int, bytes]:
+    """Draws (n_draws, n_arms, n_columns) as published: the exponent of the unit, and the integers' bytes.
+
+    >>> exponent, data = rounded_draws(np.array([[[1.0], [0.0]], [[2.0], [1.0]]]))  # mean over all: 1
+    >>> (np.frombuffer(data, "<f4") * 2.0**exponent).tolist()  # one column: arm 0 twice, then arm 1
+    [0.0, 1.0, -1.0, 0.0]
+    """
+    centred = draws - draws.mean(axis=(0, 1))
+    _, above = frexp(float(np.abs(centred).max()))  # the largest is below 2^above
+    exponent = above - COEFFICIENT_BITS
+    whole = np.rint(centred * 2.0**-exponent)
+    return exponent, whole.transpose(2, 1, 0).astype("<f4").tobytes()
+
+
+def packed_bits(struck: NDArray[np.bool_]) -> bytes:
+    """Which variant is struck out of which draw (arms, draws), as bits; nothing where none is."""
+    return np.packbits(struck).tobytes() if struck.any() else b""
+
+
+def _unpacked(bits: bytes, size: int) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=size).astype(np.bool_)
