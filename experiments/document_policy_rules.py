@@ -24,8 +24,15 @@ _HURDLE_METRICS = ("margin_per_unit", "revenue_per_unit")
 _EVIDENCE = ("value_remaining_below", "loss_below", "prob_best_above")
 
 
-def stop_rule_faults(rule: _Document) -> _Faults:
-    """A promotion needs evidence: a date and futility alone only recommend."""
+def stop_rule_faults(rule: _Document, policy_kind: str | None) -> _Faults:
+    """A promotion needs evidence; a contextual policy has no arms to compare over everybody."""
+    if policy_kind == PolicyKind.CONTEXTUAL:
+        for name in (*_EVIDENCE, "futility_below"):
+            if rule.get(name) is not None:
+                remedy = (
+                    "compares variants over everybody, a contextual policy by context; use at, or a report"
+                )
+                yield FieldError(f"/stop_rule/{name}", "not_for_this_policy", remedy)
     promotes = rule.get("action") == StopAction.PROMOTE
     if promotes and all(rule.get(name, INVALID) is None for name in _EVIDENCE):
         remedy = f"promote needs one of {', '.join(_EVIDENCE)}; a date or futility alone only recommends"
@@ -55,7 +62,7 @@ def warm_start_faults(policy: _Document, kind: str | None, variants: set[str] | 
         for key in sorted(member.keys() - variants) if variants is not None and member is not INVALID else ():
             remedy = "is not a variant of this experiment"
             yield FieldError(child(f"{_POINTER}/{name}", key), "unknown_variant", remedy)
-    if INVALID not in named.values() and len(named) == 2:
+    if shares is not None and INVALID not in (shares, sources):
         for key in sorted(shares.keys() & sources.keys()):
             remedy = "stands in shares too; a variant begins with one or the other"
             yield FieldError(child(f"{_POINTER}/variants", key), "duplicate", remedy)

@@ -12,8 +12,10 @@ from experiments.allocation.caps import cap_integer, cap_shares, to_integer
 from experiments.allocation.guarding import Guarded
 from experiments.allocation.joint import Joint, Wins, draw_wins, seed_of
 from experiments.allocation.joint_posteriors import joint_of
+from experiments.allocation.newcomers import admitted, newcomers
 from experiments.allocation.published import PolicyVersion, PosteriorSummary, SetShares, summary_of
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
+from experiments.allocation.warm_start import WarmPriors
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
 from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import prob_best
@@ -34,6 +36,7 @@ class Proposal:
     burn_in: bool
     held: Mapping[str, str] | None
     draws: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    newcomers: frozenset[str] = frozenset()
 
 
 def propose(
@@ -47,8 +50,13 @@ def propose(
     last: PolicyVersion | None,
     time_zone: str,
     now: datetime,
+    added: frozenset[str] = frozenset(),
+    warm: WarmPriors | None = None,
 ) -> Proposal:
-    """Shares for the set of all active variants and for every set seen, as far as still active."""
+    """Shares for the set of all active variants and for every set seen, as far as still active.
+
+    `added` came while the experiment ran: they burn in beside the others, which go on (`newcomers`).
+    """
     everything = tuple(v.key for v in experiment.variants if v.key in active)
     sets = {everything: None} | {tuple(k for k in keys if k in active): None for keys in seen}
     wanted = [keys for keys in sets if len(keys) >= 2] or [everything]
@@ -58,12 +66,19 @@ def propose(
     if experiment.policy.kind is PolicyKind.FIXED:
         chosen = {keys: _fixed(experiment, keys, guarded) for keys in wanted}
         return Proposal(chosen, burn_in=False, held=None)
+    warm = warm or WarmPriors()
+    is_burn_in = _burning_in(experiment, cells, active - added)
+    waiting = frozenset() if is_burn_in else added & active
+    fresh = newcomers(experiment, cells, waiting, time_zone=time_zone, now=now)
+    known = {keys: tuple(key for key in keys if key not in fresh) for keys in wanted}
     posteriors = {
-        keys: allocation_posteriors(experiment, cells, keys, time_zone=time_zone, now=now) for keys in wanted
+        keys: allocation_posteriors(experiment, cells, keys, time_zone=time_zone, now=now, priors=warm.priors)
+        for keys in known.values()
     }
-    if _burning_in(experiment, cells, active):
-        chosen = {keys: _burn_in(experiment, keys, guarded, posteriors[keys]) for keys in wanted}
-        return Proposal(chosen, burn_in=True, held=_held(posteriors[wanted[0]]))
+    held = _held(posteriors[known[wanted[0]]])
+    if is_burn_in:
+        chosen = {keys: _burn_in(experiment, keys, guarded, posteriors[keys], warm) for keys in wanted}
+        return Proposal(chosen, burn_in=True, held=held)
     seed = seed_of(experiment.key, 1 if last is None else last.number + 1)
     joints = {
         keys: joint_of(experiment, cells, keys, found, seed=seed, time_zone=time_zone, now=now)
@@ -71,11 +86,13 @@ def propose(
         if experiment.guardrails and found.reason is None
     }
     drawn = {keys: (joint, draw_wins(joint)) for keys, joint in joints.items() if joint is not None}
-    chosen = {
-        keys: _thompson(experiment, keys, guarded, posteriors[keys], last, drawn.get(keys)) for keys in wanted
+    split = {
+        keys: _thompson(experiment, keys, guarded, found, last, drawn.get(keys), warm)
+        for keys, found in posteriors.items()
     }
+    chosen = {keys: admitted(experiment, split[known[keys]], keys, fresh, guarded.capped) for keys in wanted}
     draws = [_drawn(joint, wins) for joint, wins in drawn.values()]
-    return Proposal(chosen, burn_in=False, held=_held(posteriors[wanted[0]]), draws=draws)
+    return Proposal(chosen, burn_in=False, held=held, draws=draws, newcomers=fresh)
 
 
 def replayed(drawn: Mapping[str, Any]) -> dict[str, float]:
@@ -109,22 +126,26 @@ def _thompson(
     found: AllocationPosteriors,
     last: PolicyVersion | None,
     drawn: tuple[Joint, Wins] | None,
+    warm: WarmPriors,
 ) -> SetShares:
     if found.reason is not None:
         kept = _kept(keys, guarded, last)
-        return kept if kept is not None else _burn_in(experiment, keys, guarded, found)
+        return kept if kept is not None else _burn_in(experiment, keys, guarded, found, warm)
     won = prob_best([found.better[key] for key in keys]) if drawn is None else drawn[1].won
     best = dict(zip(keys, map(float, won), strict=True))
+    weights = _top_two(best, drawn) if experiment.policy.kind is PolicyKind.TOP_TWO else best
+    return SetShares(to_integer(_shared(experiment, weights, guarded)), best, _summaries(found))
+
+
+def _shared(experiment: Experiment, weights: Mapping[str, float], guarded: Guarded) -> dict[str, float]:
     settings = experiment.policy
-    weights = _top_two(best, drawn) if settings.kind is PolicyKind.TOP_TWO else best
-    split = shares(
+    return shares(
         weights,
         control=experiment.control.key,
         control_share=settings.control_share,
         floor=settings.floor,
         capped=guarded.capped,
     )
-    return SetShares(to_integer(split), best, _summaries(found))
 
 
 def _top_two(best: Mapping[str, float], drawn: tuple[Joint, Wins] | None) -> dict[str, float]:
@@ -150,7 +171,14 @@ def _kept(keys: Keys, guarded: Guarded, last: PolicyVersion | None) -> SetShares
     return SetShares(split) if before is None else replace(before, shares=split)
 
 
-def _burn_in(experiment: Experiment, keys: Keys, guarded: Guarded, found: AllocationPosteriors) -> SetShares:
+def _burn_in(
+    experiment: Experiment, keys: Keys, guarded: Guarded, found: AllocationPosteriors, warm: WarmPriors
+) -> SetShares:
+    """Equal treatments; by P(best) of what is known beforehand where that is something of every one."""
+    if warm.initial.keys() >= set(keys):
+        won = prob_best([warm.initial[key] for key in keys])
+        best = dict(zip(keys, map(float, won), strict=True))
+        return SetShares(to_integer(_shared(experiment, best, guarded)), best, _summaries(found))
     settings = experiment.policy
     control = experiment.control.key
     split = burn_in_shares(keys, control, settings.control_share, capped=guarded.capped)

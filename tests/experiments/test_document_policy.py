@@ -90,6 +90,18 @@ def test_a_promotion_by_rule_needs_evidence() -> None:
         assert read.stop_rule.action is StopAction.PROMOTE
 
 
+def test_a_contextual_policy_stops_by_date_alone() -> None:
+    policy = {
+        "kind": "contextual",
+        "features": [{"name": "device", "kind": "category", "values": ["mobile"]}],
+    }
+    rule = {"loss_below": 1, "futility_below": 0.05, "at": "2026-12-31T00:00:00Z"}
+    assert faults(changed(SMALL, ("/policy", policy), ("/stop_rule", rule))) == [
+        ("/stop_rule/loss_below", "not_for_this_policy"),
+        ("/stop_rule/futility_below", "not_for_this_policy"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
