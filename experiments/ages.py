@@ -42,11 +42,9 @@ def age_bin(age_us: int, horizon_us: int) -> int:
     (1, 1, 2, 24)
     """
     scaled = age_us * BINS**3
-    j = max(1, round((scaled / horizon_us) ** (1 / 3)))
+    j = max(1, int((scaled / horizon_us) ** (1 / 3)))  # rounding cannot lift it above the bin
     while horizon_us * j**3 < scaled:
         j += 1
-    while j > 1 and horizon_us * (j - 1) ** 3 >= scaled:
-        j -= 1
     return j
 
 
