@@ -18,10 +18,10 @@ Posterior  l_g + B_kg (m_kg - l_g) + (1 - B_kg) D_k: the pooled arm, carried to 
            Shrunk to a pooled mean without levels, an arm with few units in a segment that buys much would
            be drawn below its equals there, and starve.
 tau^2      by moments: r_kg = m_kg - l_g - D_k has variance sum_j (d_kj - a_j)^2 V_jg with
-           V_jg = (1 - w_g)^2 (tau^2 + s_jg^2) + sum_{h != g} w_h^2 (tau^2 + s_jh^2), linear in tau^2; the sum of
-           r^2 over their variances at tau^2 = 0 is set to its expectation, and tau^2 is at least 0.
-Variance   s^2 - 2 (1 - B)(1 - w_g) s^2 + (1 - B)^2 V_kg: of the arm's own error. The error of l_g is common to
-           the arms of a segment and changes no comparison (as far as their B agree).
+           V_jg = (1 - w_g)^2 (tau^2 + s_jg^2) + sum_{h != g} w_h^2 (tau^2 + s_jh^2), linear in tau^2;
+           the sum of r^2 over their variances at tau^2 = 0 is set to its expectation; at least 0.
+Variance   s^2 - 2 (1 - B)(1 - w_g) s^2 + (1 - B)^2 V_kg: of the arm's own error. The error of l_g is common
+           to the arms of a segment and changes no comparison (as far as their B agree).
 Limits     tau^2 is taken as known; with two or three segments it is rough. Normal; a segment has its own
            shares once every candidate has 10 units there, before that those of all segments together.
 
@@ -29,14 +29,13 @@ Sources: Efron and Morris, Data Analysis Using Stein's Estimator (1975); DerSimo
 in Clinical Trials (1986) for the moments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isfinite, sqrt
 
 import numpy as np
 
-from experiments.allocation.published import PosteriorSummary
 from experiments.analysis.comparison import oriented
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
@@ -98,8 +97,11 @@ def _spread(variances: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def by_segment(cells: Sequence[Cell]) -> list[Cell]:
-    """The same cells, each candidate set split by segment: what is standardised over sets is then
-    standardised over segments too, with weights common to all arms."""
+    """The same cells, each candidate set split by segment.
+
+    What is standardised over candidate sets is then standardised over segments too, with weights common to
+    all arms.
+    """
     numbers: dict[tuple[int, str], int] = {}
     return [
         replace(
@@ -115,7 +117,7 @@ def by_segment(cells: Sequence[Cell]) -> list[Cell]:
 def segment_posteriors(
     experiment: Experiment, cells: Sequence[Cell], candidates: Sequence[str], *, time_zone: str, now: datetime
 ) -> dict[str, AllocationPosteriors]:
-    """The shrunk posteriors of the objective by segment, where there are two or more that can be told apart."""
+    """The shrunk posteriors of the objective by segment; none unless two or more can be told apart."""
     of_segment: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.candidates.issuperset(candidates):
