@@ -141,7 +141,8 @@ def test_corrections_restate_a_cell_exactly_and_in_any_order():
         cell.add_unit(held.vector, held.bins)
     assert held is not None
     assert sum(events_of(cell.histograms, "refunded_orders")) == 1
-    assert cell.moments.sum("refund_loss") == 1000 - 80 - 240  # of the cost 50 % of 2/5 came back, and all of the rest
+    # Of the cost, 50 % of two fifths came back, and all of the rest.
+    assert cell.moments.sum("refund_loss") == 1000 - 80 - 240
     backwards = fold(orders=(replace(first, refunds=tuple(reversed(steps[-1].refunds))),))
     assert backwards == held
     cell.add_unit(held.vector, held.bins, -1)
