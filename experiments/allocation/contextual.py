@@ -42,7 +42,7 @@ class ContextualDraws:
 
     `model` says how they were found, `columns` what each coefficient is of; `exponent` is the power of two
     that one unit stands for. `struck` (bits, arms by draws) says in which draws a variant does harm. `basis`
-    names the posterior: an equal one needs no new draws.
+    names the posterior: an equal one needs no new draws. `caps` bound variants that have just come.
     """
 
     model: str
@@ -55,6 +55,7 @@ class ContextualDraws:
     data: bytes = field(repr=False)
     struck: bytes = field(default=b"", repr=False)
     basis: str = ""
+    caps: Mapping[str, float] = field(default_factory=dict[str, float])
     _matrix: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class ContextualDraws:
             key: int((self.floor + scale * count) * WHOLE) if key in self.keys else 0
             for key, count in won.items()
         }
-        for key, cap in (capped or {}).items():
+        for key, cap in (*self.caps.items(), *(capped or {}).items()):
             if key in shares:
                 shares[key] = min(shares[key], int(cap * WHOLE))
         shares[self.control] = 0
@@ -131,6 +132,7 @@ class ContextualDraws:
             "data": b64encode(self.data).decode(),
             "struck": b64encode(self.struck).decode(),
             "basis": self.basis,
+            "caps": dict(self.caps),
         }
 
     @classmethod
@@ -147,6 +149,7 @@ class ContextualDraws:
             data=b64decode(plain["data"]),
             struck=b64decode(plain["struck"]),
             basis=plain["basis"],
+            caps=dict(plain["caps"]),
         )
 
 

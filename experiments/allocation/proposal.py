@@ -3,17 +3,20 @@
 Pure, so that the service, the simulator and a replay allocate by the same code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from experiments.allocation.caps import cap_integer, cap_shares, to_integer
+from experiments.allocation.contextual import ContextualDraws
+from experiments.allocation.contextual_proposal import Held, average_shares, contextual_draws
 from experiments.allocation.guarding import Guarded
-from experiments.allocation.joint import Joint, Wins, draw_wins, seed_of
+from experiments.allocation.joint import Joint, JointArm, Wins, draw_wins, seed_of
 from experiments.allocation.joint_posteriors import joint_of
-from experiments.allocation.newcomers import admitted, newcomers
-from experiments.allocation.published import PolicyVersion, PosteriorSummary, SetShares, summary_of
+from experiments.allocation.newcomers import NEWCOMER_SHARE, admitted, newcomers
+from experiments.allocation.published import PolicyVersion, PosteriorSummary, Sets, SetShares, summary_of
+from experiments.allocation.segments import by_segment, segment_posteriors
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
 from experiments.allocation.warm_start import WarmPriors
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
@@ -37,6 +40,8 @@ class Proposal:
     held: Mapping[str, str] | None
     draws: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     newcomers: frozenset[str] = frozenset()
+    segments: Mapping[str, Sets] = field(default_factory=dict[str, Sets])
+    contextual: ContextualDraws | None = None
 
 
 def propose(
@@ -67,6 +72,8 @@ def propose(
         chosen = {keys: _fixed(experiment, keys, guarded) for keys in wanted}
         return Proposal(chosen, burn_in=False, held=None)
     warm = warm or WarmPriors()
+    if experiment.policy.kind is PolicyKind.SEGMENT:
+        cells = by_segment(cells)
     is_burn_in = _burning_in(experiment, cells, active - added)
     waiting = frozenset() if is_burn_in else added & active
     fresh = newcomers(experiment, cells, waiting, time_zone=time_zone, now=now)
@@ -92,7 +99,95 @@ def propose(
     }
     chosen = {keys: admitted(experiment, split[known[keys]], keys, fresh, guarded.capped) for keys in wanted}
     draws = [_drawn(joint, wins) for joint, wins in drawn.values()]
-    return Proposal(chosen, burn_in=False, held=held, draws=draws, newcomers=fresh)
+    found = Proposal(chosen, burn_in=False, held=held, draws=draws, newcomers=fresh)
+    if experiment.policy.kind is PolicyKind.SEGMENT:
+        asked = _Asked(experiment, cells, guarded, last, time_zone, now)
+        return replace(found, segments=_segments(asked, found, joints, warm, known))
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        asked = _Asked(experiment, cells, guarded, last, time_zone, now)
+        return _contextual(asked, found, joints.get(known[everything]), everything, seed)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What shares by segment or context are found from."""
+
+    experiment: Experiment
+    cells: Sequence[Cell]
+    guarded: Guarded
+    last: PolicyVersion | None
+    time_zone: str
+    now: datetime
+
+
+def _segments(
+    asked: _Asked,
+    found: Proposal,
+    joints: Mapping[Keys, Joint | None],
+    warm: WarmPriors,
+    known: Mapping[Keys, Keys],
+) -> Mapping[str, Sets]:
+    """Shares of each segment and candidate set; a variant does the same harm in every segment.
+
+    While the objective cannot be read they are the last ones, under the caps of now.
+    """
+    if found.held is not None:
+        return _kept_segments(asked.last, found.sets, asked.guarded)
+    sets: dict[str, dict[Keys, SetShares]] = {}
+    for keys, of_known in known.items():
+        by_name = segment_posteriors(
+            asked.experiment, asked.cells, of_known, time_zone=asked.time_zone, now=asked.now
+        )
+        joint = joints.get(of_known)
+        for segment, posteriors in by_name.items():
+            drawn = None
+            if joint is not None:
+                own = replace(joint, arms=tuple(_with_goal(joint, posteriors)))
+                drawn = own, draw_wins(own)
+            split = _thompson(asked.experiment, of_known, asked.guarded, posteriors, None, drawn, warm)
+            shares = admitted(asked.experiment, split, keys, found.newcomers, asked.guarded.capped)
+            sets.setdefault(segment, {})[keys] = shares
+    return sets
+
+
+def _with_goal(joint: Joint, found: AllocationPosteriors) -> Iterator[JointArm]:
+    for key, arm in zip(joint.keys, joint.arms, strict=True):
+        yield replace(arm, goal=found.better[key])
+
+
+def _kept_segments(last: PolicyVersion | None, sets: Sets, guarded: Guarded) -> Mapping[str, Sets]:
+    if last is None:
+        return {}
+    kept: dict[str, dict[Keys, SetShares]] = {}
+    for segment, of_segment in last.segments.items():
+        for keys in sets.keys() & of_segment.keys():
+            capped = {key: cap for key, cap in guarded.capped.items() if key in keys}
+            split = cap_integer(of_segment[keys].shares, capped, last.control)
+            kept.setdefault(segment, {})[keys] = replace(of_segment[keys], shares=split)
+    return kept
+
+
+def _contextual(asked: _Asked, found: Proposal, joint: Joint | None, everything: Keys, seed: int) -> Proposal:
+    """Draws in place of shares; a newcomer is drawn with what is known of all, its share bounded."""
+    before = None if asked.last is None else asked.last.contextual
+    drawn = contextual_draws(
+        asked.experiment,
+        asked.cells,
+        everything,
+        joint=joint,
+        caps=dict.fromkeys(sorted(found.newcomers), NEWCOMER_SHARE),
+        last=before,
+        seed=seed,
+        time_zone=asked.time_zone,
+        now=asked.now,
+    )
+    if isinstance(drawn, Held):
+        held = {"reason": drawn.reason.value, "detail": drawn.detail}
+        return replace(found, held=held, contextual=before)
+    published, posterior = drawn
+    sets = {keys: average_shares(published, posterior, keys, asked.guarded.capped) for keys in found.sets}
+    return replace(found, sets=sets, held=None, contextual=published)
 
 
 def replayed(drawn: Mapping[str, Any]) -> dict[str, float]:
