@@ -3,10 +3,10 @@
 ===============  ======================================================================  ===================
 rule             reached when                                                            unit
 ===============  ======================================================================  ===================
-value_remaining  95th percentile of what another arm may hold over the leader <= limit   metric x units/week
-expected_loss    E[max_j theta_j - theta_leader] <= limit                                metric
-prob_best        1 - P(leader is best) <= 1 - limit                                      probability
-futility         P(a treatment beats control by more than the rope) <= limit             probability
+value_remaining  95th percentile of what another arm may hold over the leader < limit    metric x units/week
+expected_loss    E[max_j theta_j - theta_leader] < limit                                 metric
+prob_best        1 - P(leader is best) < 1 - limit                                       probability
+futility         P(a treatment beats control by more than the rope) < limit              probability
 time             now >= at
 ===============  ======================================================================  ===================
 
@@ -26,7 +26,7 @@ Sources: Scott 2015, Multi-armed bandit experiments in the online service econom
 Stucchio 2015, Bayesian A/B Testing at VWO, 4 (expected loss).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -34,11 +34,16 @@ from typing import Any
 
 import numpy as np
 
+from experiments.allocation.segments import by_segment
+from experiments.analysis.cohorts import day_counts, units_per_week
 from experiments.analysis.guardrails import GuardrailState
-from experiments.model import Experiment, StopAction, StopRule
+from experiments.analysis.metrics import metric_definitions
+from experiments.analysis.objective import allocation_posteriors
+from experiments.model import Experiment, PolicyKind, Prior, StopAction, StopRule
 from experiments.posteriors.compare import expected_loss, prob_best, value_remaining
 from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.posteriors.quadrature import edges_of, middle_of, nodes_cut_at
+from experiments.statistics import Cell
 
 LEAVE = 1.25
 HELD = 0.05
@@ -64,6 +69,12 @@ class StopState(StrEnum):
     PROMOTED = "promoted"
 
 
+_BLOCKED = {
+    "control_leads": "the control leads",
+    "futility": "nothing is better than the control",
+    "no_evidence": "a date is no evidence for the leader",
+    "shares_just_moved": "shares moved less than an hour ago",
+}
 _FOR_A_WINNER = frozenset({Rule.VALUE_REMAINING, Rule.EXPECTED_LOSS, Rule.PROB_BEST})
 
 
@@ -110,6 +121,37 @@ class StopDecision:
             "blocked": list(self.blocked),
             "reason": self.reason,
         }
+
+
+def read_figures(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    active: Collection[str],
+    *,
+    priors: Mapping[str, Prior],
+    time_zone: str,
+    now: datetime,
+) -> StopFigures | str:
+    """The figures of the active variants over everybody, or the reason why there are none.
+
+    Under a policy by segment the figures are standardised over segments: an arm's own mix of them is what
+    the bandit chose. A contextual policy's arms cannot be compared so.
+    """
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        return "contextual"
+    read = by_segment(cells) if experiment.policy.kind is PolicyKind.SEGMENT else cells
+    keys = [variant.key for variant in experiment.variants if variant.key in active]
+    found = allocation_posteriors(experiment, read, keys, time_zone=time_zone, now=now, priors=priors)
+    if found.reason is not None:
+        return found.reason
+    return stop_figures(
+        found.posteriors,
+        found.better,
+        experiment.control.key,
+        rope=experiment.stop_rule.rope,
+        sign=metric_definitions(experiment)[found.objective].sign,
+        units_per_week=units_per_week(day_counts(cells)),
+    )
 
 
 def stop_figures(
@@ -181,11 +223,13 @@ def decide(
     *,
     promoted: str | None,
     now: datetime,
+    may_promote: bool = True,
 ) -> StopDecision | None:
     """The stop rule's next state; None when the experiment has none.
 
     `figures` is the reason where there are none, `before` the last version's state, `entries` the guardrails'
-    as of now, `promoted` who is promoted already (by the rule or a person).
+    as of now, `promoted` who is promoted already (by the rule or a person). `may_promote` is false while
+    shares have just moved.
     """
     rule = experiment.stop_rule
     if not has_rule(rule):
@@ -203,9 +247,37 @@ def decide(
     if known is None or rule.action is not StopAction.PROMOTE:
         return StopDecision(StopState.REACHED, reached, known, reason=reason)
     blocked = _blocked(experiment, known, reached, entries)
+    if not blocked and not may_promote:
+        blocked = ("shares_just_moved",)
     if blocked:
         return StopDecision(StopState.REACHED, reached, known, None, blocked)
     return StopDecision(StopState.PROMOTED, reached, known, known.leader)
+
+
+def in_words(stop: Mapping[str, Any], rule: StopRule) -> str:
+    """One sentence on a stop rule's state as a version keeps it."""
+    if stop["state"] == StopState.WAITING:
+        return f"the stop rule waits for figures ({str(stop['reason']).replace('_', ' ')})"
+    if stop["state"] == StopState.OPEN:
+        return "the stop rule is not reached"
+    found: Mapping[str, Any] = stop["figures"] or {}
+    said = {
+        Rule.VALUE_REMAINING: lambda: f"{found['value_remaining']:.0f} a week at most is left to win",
+        Rule.EXPECTED_LOSS: lambda: f"choosing {found['leader']} loses {found['expected_loss']:.4g} a unit",
+        Rule.PROB_BEST: lambda: f"{found['leader']} is the best with probability {found['prob_best']:.4g}",
+        Rule.FUTILITY: lambda: (
+            f"some variant beats the control by more than {rule.rope:.2%} with probability"
+            f" {found['prob_any_better']:.2g} only"
+        ),
+        Rule.TIME: lambda: f"the date {rule.at.isoformat() if rule.at else ''} has come",
+    }
+    why = "; ".join(said[Rule(name)]() for name in stop["reached"])
+    if stop["state"] == StopState.PROMOTED:
+        return f"{stop['promote']} was promoted by the stop rule: {why or 'its figures have changed since'}"
+    held = ", ".join(
+        _BLOCKED.get(code, f"{code.removeprefix('guardrail:')} is not held") for code in stop["blocked"]
+    )
+    return f"stopping is recommended: {why}" + (f" (not promoted: {held})" if held else "")
 
 
 def has_rule(rule: StopRule) -> bool:
@@ -232,7 +304,7 @@ def _is_reached(
     }[one]
     if limit is None:
         return False
-    return figure <= limit * (LEAVE if was_reached else 1.0)
+    return figure < limit * (LEAVE if was_reached else 1.0)
 
 
 def _blocked(

@@ -1,15 +1,16 @@
 """What a reader must know before trusting the figures: each check a state and one sentence."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
 from scipy import special
 
+from experiments.allocation.stopping import StopState, in_words
 from experiments.analysis.cohorts import Cohort, Cohorts
-from experiments.analysis.report import Check, DayCount, ValueRemaining
+from experiments.analysis.report import Check
 from experiments.analysis.strata import Table
-from experiments.model import Experiment, PolicyKind, StopRule
+from experiments.model import Experiment, PolicyKind
 
 CROSSOVER_WARN = 0.01
 EXPOSURE_GAP = 0.02
@@ -17,25 +18,15 @@ EXPOSURE_P = 1e-3
 COMPARED_WARN = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """The arm with the highest P(best) on the objective and what choosing it may cost per unit."""
-
-    key: str
-    expected_loss: float
-
-
 def checks_of(
     experiment: Experiment,
     cohorts: Cohorts,
     *,
     only_matured: bool,
-    now: datetime,
     objective: Table,
-    remaining: ValueRemaining | None,
-    leader: Leader | None,
+    stop: Mapping[str, Any] | None,
 ) -> tuple[Check, ...]:
-    """Every check of a report, in the order a person should read them."""
+    """Every check of a report, in the order a person should read them; `stop` is the stop rule's state."""
     counted = cohorts.all
     checks = [
         _maturity(experiment, cohorts, only_matured=only_matured),
@@ -47,18 +38,12 @@ def checks_of(
     ]
     if experiment.policy.kind is not PolicyKind.FIXED:
         checks.append(_burn_in(experiment, counted))
-    stop = _stop_rule(experiment.stop_rule, remaining, leader, now)
-    return tuple(checks if stop is None else [*checks, stop])
-
-
-def units_per_week(days: Sequence[DayCount]) -> float:
-    """Enrolments per week over the last seven days that had any."""
-    recent = sorted({count.day for count in days})[-7:]
-    if not recent:
-        return 0.0
-    span = (recent[-1] - recent[0]).days + 1
-    units = sum(count.units for count in days if count.day >= recent[0])
-    return 7.0 * units / span
+    if stop is not None:
+        is_over = stop["state"] in (StopState.REACHED, StopState.PROMOTED)
+        checks.append(
+            Check("stop_rule", "reached" if is_over else "ok", in_words(stop, experiment.stop_rule))
+        )
+    return tuple(checks)
 
 
 def _maturity(experiment: Experiment, cohorts: Cohorts, *, only_matured: bool) -> Check:
@@ -144,27 +129,6 @@ def _burn_in(experiment: Experiment, counted: Cohort) -> Check:
     if not short:
         return Check("burn_in", "ok", f"every variant has its {need} units")
     return Check("burn_in", "info", f"below the {need} units of burn-in: {', '.join(short)}")
-
-
-def _stop_rule(
-    rule: StopRule, remaining: ValueRemaining | None, leader: Leader | None, now: datetime
-) -> Check | None:
-    """Any condition met is enough to recommend stopping; None when no rule is set."""
-    if rule == StopRule():
-        return None
-    met: list[str] = []
-    if rule.at is not None and now >= rule.at:
-        met.append(f"the date {rule.at.isoformat()} has come")
-    if rule.loss_below is not None and leader is not None and leader.expected_loss < rule.loss_below:
-        met.append(
-            f"the expected loss of {leader.key}, {leader.expected_loss:.4g}, is below {rule.loss_below:g}"
-        )
-    limit = rule.value_remaining_below
-    if limit is not None and remaining is not None and remaining.per_week < limit:
-        met.append(f"{remaining.per_week:.0f} a week at most is left to win, below {limit}")
-    if met:
-        return Check("stop_rule", "reached", f"stopping is recommended: {'; '.join(met)}")
-    return Check("stop_rule", "ok", "the stop rule is not reached")
 
 
 def _days(window: timedelta) -> str:

@@ -97,3 +97,13 @@ def day_counts(cells: Iterable[Cell]) -> tuple[DayCount, ...]:
         DayCount(day, variant, assigned, units)
         for (day, variant), (assigned, units) in sorted(counts.items())
     )
+
+
+def units_per_week(days: Sequence[DayCount]) -> float:
+    """Enrolments per week over the last seven days that had any."""
+    recent = sorted({count.day for count in days})[-7:]
+    if not recent:
+        return 0.0
+    span = (recent[-1] - recent[0]).days + 1
+    units = sum(count.units for count in days if count.day >= recent[0])
+    return 7.0 * units / span

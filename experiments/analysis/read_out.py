@@ -7,12 +7,12 @@ events they sum up. Nothing is random but the joint draws of `comparison`, which
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from typing import Any
 
-import numpy as np
-
-from experiments.analysis.checks import Leader, checks_of, units_per_week
+from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
+from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
-from experiments.analysis.cohorts import Cohorts, day_counts, select
+from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
 from experiments.analysis.comparison import Pair, oriented
 from experiments.analysis.guardrails import GuardrailState, guardrail_report
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
@@ -29,6 +29,7 @@ from experiments.analysis.report import (
 from experiments.analysis.verdict import VerdictSettings, leading_treatment, verdict_of
 from experiments.model import Experiment
 from experiments.posteriors.compare import value_remaining
+from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
 
 GuardrailStates = Mapping[tuple[str, str], GuardrailState]
@@ -50,6 +51,7 @@ def read_out(
     metric: str | None = None,
     share_of: Mapping[str, float] | None = None,
     states: GuardrailStates | None = None,
+    stop: Mapping[str, Any] | None = None,
     seed: int = 0,
     settings: VerdictSettings = _SETTINGS,
 ) -> Report:
@@ -57,8 +59,9 @@ def read_out(
 
     `matured` defaults to False for a fixed policy and True otherwise; `from_day` and `to_day` (included)
     select enrolment days; `metric` keeps one metric in the variants, while guardrails, verdict and
-    checks still read theirs. `states` are the guardrail states on record: without them a state is what
-    these figures alone would say. KeyError when `metric` is not a metric of the experiment.
+    checks still read theirs. `states` are the guardrail states and `stop` the stop rule's state on record:
+    without them a state is what these figures alone would say. KeyError when `metric` is not a metric of
+    the experiment.
     """
     definitions = metric_definitions(experiment)
     shown = definitions if metric is None else {metric: definitions[metric]}
@@ -101,10 +104,8 @@ def read_out(
             experiment,
             cohorts,
             only_matured=only_matured,
-            now=now,
             objective=objective.table,
-            remaining=remaining,
-            leader=_leader(objective),
+            stop=stop or _stop(experiment, objective, days, now),
         ),
         days=days,
         verdict=verdicts[leading_treatment(experiment, objective)],
@@ -241,21 +242,44 @@ def _verdicts(
     }
 
 
-def _leader(objective: Reading) -> Leader | None:
-    ranking = objective.ranking
-    if ranking is None:
-        return None
-    key = max(ranking.prob_best, key=lambda arm: ranking.prob_best[arm])
-    return Leader(key, ranking.expected_loss[key])
+def _arms(objective: Reading) -> dict[str, Posterior]:
+    """The arms as independent, control (of the first pair) first; empty while nothing can be compared."""
+    pairs = {key: pair for key, pair in objective.pairs.items() if isinstance(pair, Pair)}
+    if objective.ranking is None or not pairs:
+        return {}
+    control = next(iter(pairs.values())).control_posterior
+    return {objective.control: control} | {key: pair.treatment_posterior for key, pair in pairs.items()}
 
 
 def _value_remaining(objective: Reading, days: Sequence[DayCount]) -> ValueRemaining | None:
-    """What another arm may hold over the leader; arms compared as independent, first pair's control."""
-    leader = _leader(objective)
-    pairs = [pair for pair in objective.pairs.values() if isinstance(pair, Pair)]
-    if leader is None or not pairs:
+    """What another arm may hold over the leader."""
+    arms = _arms(objective)
+    if not arms:
         return None
-    arms = [pairs[0].control_posterior, *(pair.treatment_posterior for pair in pairs)]
-    per_unit = float(np.float64(value_remaining([oriented(arm, objective.definition.sign) for arm in arms])))
-    weekly = units_per_week(days)
-    return ValueRemaining(leader.key, per_unit, weekly, per_unit * weekly)
+    assert objective.ranking is not None
+    best = objective.ranking.prob_best
+    better = [oriented(arm, objective.definition.sign) for arm in arms.values()]
+    per_unit, weekly = float(value_remaining(better)), units_per_week(days)
+    return ValueRemaining(max(best, key=lambda arm: best[arm]), per_unit, weekly, per_unit * weekly)
+
+
+def _stop(
+    experiment: Experiment, objective: Reading, days: Sequence[DayCount], now: datetime
+) -> Mapping[str, Any] | None:
+    """What the report's own figures say of the stop rule."""
+    if not has_rule(experiment.stop_rule):
+        return None
+    arms, sign = _arms(objective), objective.definition.sign
+    figures: StopFigures | str = "insufficient_data"
+    if arms:
+        better = {key: oriented(arm, sign) for key, arm in arms.items()}
+        figures = stop_figures(
+            arms,
+            better,
+            objective.control,
+            rope=experiment.stop_rule.rope,
+            sign=sign,
+            units_per_week=units_per_week(days),
+        )
+    decision = decide(experiment, figures, None, (), promoted=None, now=now)
+    return None if decision is None else decision.to_json()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.analysis.checks import units_per_week
+from experiments.analysis.cohorts import units_per_week
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import Check, DayCount, Report
 from experiments.model import PolicyKind, PolicySettings, StopRule
