@@ -144,7 +144,9 @@ def log_odds_reach(alpha: FloatArray, beta: FloatArray) -> tuple[FloatArray, Flo
 
 
 def log_odds_density(alpha: FloatArray, beta: FloatArray, t: FloatArray) -> FloatArray:
-    """Density of the log-odds at t: theta^alpha (1-theta)^beta / B(alpha, beta); arguments broadcast.
+    """Density of the log-odds at t: theta^alpha (1-theta)^beta / B(alpha, beta).
+
+    `alpha` and `beta` have one shape, which broadcasts against that of `t`.
 
     The exponent is formed as a deviation from the mean, alpha log(theta / m) + beta log((1-theta) / (1-m)),
     because the two logarithms and log B are each of the size of alpha + beta and would cancel: at 10^6
@@ -154,18 +156,18 @@ def log_odds_density(alpha: FloatArray, beta: FloatArray, t: FloatArray) -> Floa
     mean, rest = alpha / size, beta / size
     theta, other = special.expit(t), special.expit(-t)
     shift = np.where(mean < rest, theta - mean, rest - other)  # one rounding, shared by both logarithms
-    of_alpha, of_beta, of_size = _stirling_rest(np.stack(np.broadcast_arrays(alpha, beta, size)))
+    of_alpha, of_beta, of_size = _stirling_rest(np.array([alpha, beta, size]))
     constant = 0.5 * np.log(size * mean * rest / (2 * np.pi)) - (of_alpha + of_beta - of_size)
     deviance = alpha * _log_ratio(shift, mean, t) + beta * _log_ratio(-shift, rest, -t)
     return np.exp(deviance + constant)
 
 
 def log_odds_cdf(alpha: FloatArray, beta: FloatArray, t: FloatArray) -> FloatArray:
-    """P(log-odds <= t); arguments broadcast. Each side of the mean is taken from its own tail."""
-    alpha, beta, t = np.broadcast_arrays(alpha, beta, t)
-    above = special.expit(t) > alpha / (alpha + beta)
+    """P(log-odds <= t), as `log_odds_density`. Each side of the mean is taken from its own tail."""
+    theta = special.expit(t)
+    above = theta > alpha / (alpha + beta)
     tail = special.betainc(
-        np.where(above, beta, alpha), np.where(above, alpha, beta), special.expit(np.where(above, -t, t))
+        np.where(above, beta, alpha), np.where(above, alpha, beta), np.where(above, special.expit(-t), theta)
     )
     return np.where(above, 1.0 - tail, tail)
 
@@ -174,6 +176,8 @@ def _log_ratio(shift: FloatArray, centre: FloatArray, t: FloatArray) -> FloatArr
     """log(1 + shift / centre), the proportion centre + shift having log-odds t; accurate near and far."""
     relative = shift / centre
     near = np.abs(relative) < 0.5
+    if near.all():
+        return np.log1p(relative)
     return np.where(near, np.log1p(np.where(near, relative, 0.0)), -np.logaddexp(0.0, -t) - np.log(centre))
 
 

@@ -59,8 +59,9 @@ def prob_best(posteriors: Sequence[Posterior]) -> FloatArray:
     if not posteriors:
         raise ValueError("no arms to compare")
     result = np.zeros(len(posteriors))
-    points = [k for k, posterior in enumerate(posteriors) if posterior.width == 0]
-    spread = [k for k, posterior in enumerate(posteriors) if posterior.width > 0]
+    widths = [posterior.width for posterior in posteriors]
+    points = [k for k, width in enumerate(widths) if width == 0]
+    spread = [k for k, width in enumerate(widths) if width > 0]
     highest_point = max((posteriors[k].mean for k in points), default=None)
     if highest_point is not None:
         tied = [k for k in points if posteriors[k].mean == highest_point]
@@ -144,20 +145,19 @@ def _prob_best_spread(arms: Arms, floor: float | None) -> FloatArray:
     cdfs = arms.cdfs(edges)  # (n_arms, n_edges)
     left, right, below, above = edges[:-1], edges[1:], cdfs[:, :-1], cdfs[:, 1:]
     total = np.zeros(len(arms.posteriors))
-    for halving in range(_HALVINGS + 1):
+    halvings = 0
+    while True:
         parts = _panel_parts(arms, left, right, below, above)
         exact = np.prod(above, axis=0) - np.prod(below, axis=0)
         rough = np.abs(parts.sum(axis=0) - exact) > _TOLERANCE
-        if halving == _HALVINGS:
-            rough[:] = False
+        if halvings == _HALVINGS or not rough.any():
+            return total + parts.sum(axis=1)
         total += parts[:, ~rough].sum(axis=1)
-        if not rough.any():
-            break
         middle = 0.5 * (left[rough] + right[rough])
         between = arms.cdfs(middle)
         left, right = np.concatenate([left[rough], middle]), np.concatenate([middle, right[rough]])
         below, above = np.hstack([below[:, rough], between]), np.hstack([between, above[:, rough]])
-    return total
+        halvings += 1
 
 
 def _panel_parts(

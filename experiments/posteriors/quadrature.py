@@ -35,7 +35,7 @@ WIDEST = 40.0
 """A panel wider than 40 widths of an arm inside it is cut where that arm's core (9 widths each way) ends."""
 SHORT_NODES = 16
 """Nodes of a short panel: ten or so of them cover what one panel of 128 nodes does."""
-_SHORT = 2.0
+_SHORT = 2.5
 _SHORT_X, _SHORT_W = np.polynomial.legendre.leggauss(SHORT_NODES)
 
 
@@ -136,19 +136,20 @@ def panels_between(arms: Arms, low: float, high: float, *, widest: float = WIDES
 
 
 def short_panels(arms: Arms, low: float, high: float) -> FloatArray:
-    """Panel edges, shape (n_panels + 1,): no panel is longer than 2 widths of an arm whose core it enters.
+    """Panel edges, shape (n_panels + 1,): no panel is longer than 2.5 widths of an arm whose core it enters.
 
-    On so short a panel a distribution function grows by 10^8 at most, so that `running_integral` keeps
+    On so short a panel a distribution function grows by 10^9 at most, so that `running_integral` keeps
     half of its digits even in the far tail, where top-two looks for the challengers of a sure leader.
     """
     cores = [
         (centre - _CORE * width, centre + _CORE * width, _SHORT * width)
         for centre, width in zip(arms.centre.tolist(), arms.width.tolist(), strict=True)
     ]
-    edges = [low]
-    while edges[-1] < high:
-        at = edges[-1]
-        edges.append(min((max(start, at + step) for start, end, step in cores if at < end), default=high))
+    edges, at = [low], low
+    while at < high:
+        cores = [core for core in cores if at < core[1]]
+        at = min([max(start, at + step) for start, _, step in cores], default=high)
+        edges.append(at)
     edges[-1] = high
     return np.array(edges)
 
