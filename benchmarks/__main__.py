@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from benchmarks import machine, results
 from benchmarks.bench import Bench
 from benchmarks.page import write_page
-from benchmarks.parts import decisions, folding, growth, latency, memory, peers, profile, reports
+from benchmarks.parts import allocation, decisions, folding, growth, latency, memory, peers, profile, reports
 from benchmarks.wrk import BenchmarkFailed, find_wrk
 
 PAGE = Path(__file__).with_name("README.md")
@@ -32,6 +32,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "memory": memory.memory,
     "growth": growth.growth,
     "reports": reports.reports,
+    "allocation": allocation.allocation,
     "peers": peers.peers,
     "profile": profile.profile,
 }

@@ -102,6 +102,15 @@ def _peer(label: str, name: str, at_least: float) -> Goal:
     )
 
 
+def _allocation(kind: str, arms: int, at_most: float) -> Goal:
+    return Goal(
+        f"CPU of allocating {arms} arms ({kind}) over 100,000 draws of them",
+        "allocation",
+        lambda data: data["kinds"][f"{kind} {arms}"]["ratios"],
+        at_most=at_most,
+    )
+
+
 GOALS = [
     _path("assign, new unit, SQLite", "assign", "new", 1.0),
     _path("assign, known unit, SQLite", "assign", "known", 1.2),
@@ -134,6 +143,16 @@ GOALS = [
         ),
         at_least=1,
         profile="sqlite events_1000",
+    ),
+    *(
+        _allocation(kind, arms, at_most)
+        for kind, at_most in (
+            ("thompson, proportions", 0.01),
+            ("thompson, means", 0.01),
+            ("top_two, proportions", 0.01),
+            ("thompson, a guardrail", 0.1),
+        )
+        for arms in (10, 100)
     ),
     _peer("assign, new unit, over unleash-server", "unleash", 4),
     _peer("assign, new unit, over a Python OFREP server", "ofrep", 2),

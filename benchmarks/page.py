@@ -43,6 +43,7 @@ SECTIONS = (
     ("growth", "Growth", sections.growth),
     ("memory", "Memory", sections.memory),
     ("reports", "Reports", sections.reports),
+    ("allocation", "Allocation", sections.allocation),
     ("peers", "Peers, side by side", sections.peers),
 )
 
