@@ -18,6 +18,8 @@ class Cause(StrEnum):
     STARTED = "started"
     SHARES_MOVED = "shares_moved"
     GUARDRAIL = "guardrail"
+    BREAKER = "breaker"
+    RAMP = "ramp"
     DAILY = "daily"
     EDITED = "edited"
     PROMOTED = "promoted"

@@ -109,6 +109,37 @@ class PolicyRow(SQLModel, table=True):
     body: dict[str, Any] = _json()
 
 
+class GuardrailChangeRow(SQLModel, table=True):
+    """A change of state of a guardrail or a circuit breaker, with the numbers it was made on; never edited."""
+
+    __tablename__ = "guardrail_change"
+    __table_args__ = (Index("guardrail_change_experiment", "experiment_no", "change_no"),)
+    change_no: int = _row_no()
+    experiment_no: int
+    policy_version: int  # the first in which it stands
+    at_us: int = _big()
+    kind: str  # guardrail | breaker
+    subject: str  # the metric, or the breaker
+    variant: str | None = None  # a breaker is about the whole experiment
+    before: str
+    after: str
+    cause: str  # of the version: `resumed` and `edited` are a person's
+    numbers: dict[str, Any] = _json()
+
+
+class OperationsMarkRow(SQLModel, table=True):
+    """What an experiment had come to in an hour, for its circuit breakers; kept for eight days."""
+
+    __tablename__ = "operations_mark"
+    experiment_no: int = Field(primary_key=True)
+    hour: int = Field(primary_key=True)
+    at_us: int = _big()  # the last look in the hour
+    outcome: str
+    totals: dict[str, list[int]] = _json()  # by variant: assigned, exposed, outcomes
+    answers: int = _big()  # of the service since it began, as are the fallbacks among them
+    fallbacks: int = _big()
+
+
 class CandidateSetRow(SQLModel, table=True):
     """A set of variants that could have been assigned together."""
 
