@@ -167,6 +167,22 @@ def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[J
     return rows
 
 
+def drift_hints(policy: Json) -> list[str]:
+    """What the drift alarm says while it is raised: which week, and whether the order has changed."""
+    drift = _object(policy.get("drift"))
+    if drift.get("state") != "drifting":
+        return []
+    days = cast("list[str]", drift.get("recent") or [])
+    when = f" ({' to '.join(days)})" if days else ""
+    common, between = _number(drift.get("p_common")), _number(drift.get("p_between"))
+    has_order = between is not None and (common is None or between < common)
+    what = "the order of the variants has changed" if has_order else "all variants have moved together"
+    return [
+        f"The last full week{when} contradicts the weeks before: {what}. Shares still rest on both; set "
+        "policy.discount_half_life (14d, say), so that old weeks count less."
+    ]
+
+
 def day_rows(report: Json) -> list[Json]:
     """Rows {day, variant, assigned} of the enrolments per day."""
     return [

@@ -60,6 +60,7 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
         hints.append(
             "Burn-in: every variant first gets its minimum of visitors, then shares follow the results."
         )
+    hints += reading.drift_hints(policy)
     promoted = policy.get("promoted")
     if promoted:
         hints.append(f"{promoted} was promoted by hand: it gets all traffic but the control's share.")

@@ -285,3 +285,16 @@ def test_what_holds_the_shares_or_moved_them_by_hand_is_said(fake, page_of) -> N
     html = page_of(fake.url).html
     assert "Burn-in: every variant first gets its minimum" in html
     assert "socks was promoted by hand" in html
+
+
+def test_the_drift_alarm_says_which_week_what_changed_and_what_to_do(fake, page_of) -> None:
+    week = {"recent": ["2026-03-09", "2026-03-15"], "before": ["2026-02-16", "2026-03-08"]}
+    fake.policy |= {"drift": {"state": "drifting", "p_common": 1e-5, "p_between": 0.4, **week}}
+    html = page_of(fake.url).html
+    assert "The last full week (2026-03-09 to 2026-03-15) contradicts the weeks before" in html
+    assert "all variants have moved together" in html
+    assert "policy.discount_half_life" in html
+    fake.policy |= {"drift": {"state": "drifting", "p_common": None, "p_between": 1e-4}}
+    assert "the order of the variants has changed" in page_of(fake.url).html
+    fake.policy |= {"drift": {"state": "steady", **week}}
+    assert "contradicts" not in page_of(fake.url).html
