@@ -29,6 +29,7 @@ class Enrolment(NamedTuple):
     segment: str
     candidate_set: int
     epoch: int
+    features: tuple[int, ...] = ()  # as encoded then; none on record is a context without any value
 
 
 class SlotFact(NamedTuple):

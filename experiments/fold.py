@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from experiments.ages import HOURS, Window, ages_of, hour_of
+from experiments.allocation.features import Columns
 from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
 from experiments.histogram import bin_of
 from experiments.model import Anchor, CustomMetric, DelayHandling, Experiment
@@ -46,10 +47,13 @@ class FoldRules:
     caps: Caps = field(default_factory=dict)
     window_us: int = field(init=False)
     final_us: int = field(init=False)
+    columns: Columns | None = field(init=False)
 
     def __post_init__(self) -> None:
         window_us = micros(self.experiment.attribution_window)
         object.__setattr__(self, "window_us", window_us)
+        features = self.experiment.policy.features
+        object.__setattr__(self, "columns", Columns(features) if features else None)
         object.__setattr__(self, "final_us", window_us + micros(self.experiment.refund_window))
 
 
@@ -121,6 +125,8 @@ def _fold_enrolment(
     if anchor_us is not None:
         end_us = anchor_us + rules.window_us
         vector["units"] = 1
+        if rules.columns is not None:
+            vector |= rules.columns.vector_of(first.features or rules.columns.nothing)
         _slots(vector, slots, end_us)
         if balances:
             _orders(vector, totals, rules.experiment.currency, balances, anchor_us, end_us)

@@ -225,13 +225,14 @@ def _enrol(found: Assignments, ask: Ask, live: LiveExperiment, raw_id: str) -> D
     candidates = chosen.candidates
     if len(candidates) < 2:
         return Decision("no_eligible_variant", live)
+    features = None if live.columns is None else live.columns.encoded(ask.context, ask.segment)
     if ask.mode is Mode.FORCED and ask.variant is not None and ask.propensity is not None:
         key, share = ask.variant, max(1, round(ask.propensity * SHARE_TOTAL))
         if key not in candidates:
             # Enrolled for the treatment only, such units would have no control to be compared with.
             return Decision("not_eligible_now", live)
     else:
-        shares = live.shares_for(candidates)
+        shares = live.shares_for(candidates, ask.segment, features)
         key = race(live.experiment.salt, found.units.hashes[raw_id], shares).winner
         share = shares[key]
     reason = _hidden(store, ask, live, key) or ("forced" if ask.mode is Mode.FORCED else "assigned")
@@ -253,7 +254,7 @@ def _enrol(found: Assignments, ask: Ask, live: LiveExperiment, raw_id: str) -> D
         is_forced=ask.mode is Mode.FORCED,
         at_us=ask.at_us,
     )
-    found.add(row, chosen.rejected, ask.stored_context)
+    found.add(row, chosen.rejected, ask.stored_context, features)
     decision = Decision(reason, live, key, shown, row, share, version)
     found.note_shown(row, ask.at_us, what_is_shown(decision), is_first=True)
     return decision

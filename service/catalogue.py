@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from experiments.allocation.features import Columns, Encoded
 from experiments.allocation.published import PolicyVersion
 from experiments.document import parse_document
 from experiments.eligibility import parse_conditions
@@ -23,7 +24,10 @@ from service.ledger import schema
 from service.ledger.database import Database
 
 SHARES_KEPT = 4096
-"""Candidate sets of an experiment whose shares are kept in memory."""
+"""Candidate sets (and contexts) of an experiment whose shares are kept in memory."""
+
+Asked = tuple[tuple[str, ...], str | None, Encoded | None]
+"""Candidates, the segment and the context, as far as shares depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,20 @@ class LiveExperiment:
     report_from_epoch: int
     created_at_us: int
     started_at_us: int | None
+    added: Mapping[str, int] = field(default_factory=dict[str, int])
+    """When each variant that came later was added, in microseconds."""
+    replaces: Mapping[str, str] = field(default_factory=dict[str, str])
     numbers: Mapping[str, int] = field(init=False)  # of the variants
-    _shares: dict[tuple[str, ...], Mapping[str, int]] = field(
-        init=False, repr=False, compare=False, default_factory=dict[tuple[str, ...], Mapping[str, int]]
+    columns: Columns | None = field(init=False)  # of its features
+    _shares: dict[Asked, Mapping[str, int]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[Asked, Mapping[str, int]]
     )
 
     def __post_init__(self) -> None:
         numbers = {variant.key: number for number, variant in enumerate(self.experiment.variants)}
         object.__setattr__(self, "numbers", numbers)
+        features = self.experiment.policy.features
+        object.__setattr__(self, "columns", Columns(features) if features else None)
 
     @property
     def key(self) -> str:
@@ -84,14 +94,26 @@ class LiveExperiment:
         """The variant's number: its place in the document, for ever."""
         return self.numbers[key]
 
-    def shares_for(self, candidates: tuple[str, ...]) -> Mapping[str, int]:
-        """The shares of the policy that is served, worked out once for each candidate set."""
-        assert self.policy is not None
-        found = self._shares.get(candidates)
+    def shares_for(
+        self, candidates: tuple[str, ...], segment: str = "", features: Encoded | None = None
+    ) -> Mapping[str, int]:
+        """The shares of the policy that is served, worked out once for each candidate set.
+
+        And for each segment or context, where the policy tells them apart.
+        """
+        policy = self.policy
+        assert policy is not None
+        asked = (
+            candidates,
+            segment if segment in policy.segments else None,
+            None if policy.contextual is None else features,
+        )
+        found = self._shares.get(asked)
         if found is None:
             if len(self._shares) >= SHARES_KEPT:
                 self._shares.clear()
-            found = self._shares[candidates] = self.policy.shares_for(candidates)
+            row = None if self.columns is None or asked[2] is None else self.columns.row(asked[2])
+            found = self._shares[asked] = policy.shares_for(candidates, segment=asked[1], row=row)
         return found
 
     def variant_key(self, variant_no: int) -> str:
@@ -266,4 +288,6 @@ def _load_experiment(connection: Connection, row: Any) -> LiveExperiment:
         report_from_epoch=row.report_from_epoch,
         created_at_us=row.created_at_us,
         started_at_us=row.started_at_us,
+        added={v.key: v.added_at_us for v in variants if v.added_at_us is not None},
+        replaces={v.key: v.replaces for v in variants if v.replaces is not None},
     )

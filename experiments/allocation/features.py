@@ -64,6 +64,11 @@ class Columns:
         return prod(1 + len(feature.values) for feature in self.features)
 
     @property
+    def nothing(self) -> Encoded:
+        """The context without any value."""
+        return (0,) * len(self.features)
+
+    @property
     def is_grouped(self) -> bool:
         """Whether units are counted by context."""
         return bool(self.features) and self.contexts is not None and self.contexts <= GROUPED_MAX

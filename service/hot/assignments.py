@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from experiments.allocation.features import Encoded
 from service.catalogue import StoreState
 from service.decision_ids import DecisionRef
 from service.hot import statements
@@ -63,14 +64,22 @@ class Assignments:
             self.batch.add(statements.CANDIDATE_SET, row)
         return number
 
-    def add(self, row: Enrolled, rejected: Mapping[str, str], context: Mapping[str, Any]) -> None:
-        """Add an assignment with what explains it."""
+    def add(
+        self,
+        row: Enrolled,
+        rejected: Mapping[str, str],
+        context: Mapping[str, Any],
+        features: Encoded | None = None,
+    ) -> None:
+        """Add an assignment with what explains it, and the features of its context where any are declared."""
         self.rows.setdefault((row.experiment_no, row.unit_no), []).append(row)
         self.batch.add(statements.ASSIGNMENT, row)
         self.batch.add(statements.MARK, (self.store.store_no, row.unit_no, None, self.at_us))
         if rejected or context:
             texts = (json_text(rejected), json_text(context))
             self.batch.add(statements.DECISION_CONTEXT, (*row[:3], *texts))
+        if features is not None:
+            self.batch.add(statements.ENROLMENT_FEATURES, (*row[:3], json_text(features)))
 
     def note_shown(self, row: Enrolled, at_us: int, what: str, *, is_first: bool = False) -> None:
         """Note what is shown of an assignment, where that has changed; at first it is the offer."""

@@ -30,6 +30,7 @@ APPENDED = (
     statements.CANDIDATE_SET,
     statements.ASSIGNMENT,
     statements.DECISION_CONTEXT,
+    statements.ENROLMENT_FEATURES,
     statements.SHOWN_CHANGE,
     statements.EVENT,
     statements.EVENT_UNIT,

@@ -87,9 +87,14 @@ def publish_first(connection: Connection, store_no: int, experiment_no: int, now
         cause=Cause.STARTED,
         control=live.experiment.control.key,
         sets=proposal.sets,
+        segments=proposal.segments,
+        contextual=proposal.contextual,
+        capped=guarded.capped,
     )
-    body = Body(proposal.held, proposal.burn_in, [], None)
-    publish(connection, experiment_no, version, body)
+    grew = [growth.to_json(live.experiment.policy.ramp) for growth in ramps]
+    body = Body(proposal.held, proposal.burn_in, [], None, warm_start=warm.entries or None, ramps=grew)
+    explored = exploration_of(connection, live, version, [], None, None)
+    publish(connection, experiment_no, version, replace(body, exploration=explored))
 
 
 def republish(
@@ -155,10 +160,54 @@ def _decide(
         cause=cause,
         control=live.experiment.control.key,
         sets=proposal.sets,
+        segments=proposal.segments,
+        contextual=proposal.contextual,
         capped=guarded.capped,
-        killed=frozenset(key for key, state in states.items() if state is not VariantState.ACTIVE),
+        killed=frozenset(k for k, state in live.variant_states.items() if state is not VariantState.ACTIVE),
     )
-    return version, Body(proposal.held, proposal.burn_in, guarded.entries, promoted), guarded.killed
+
+
+def _ramps(
+    live: LiveExperiment, cells: Sequence[Cell], before: Mapping[str, Any], guarded: Guarded, now_us: int
+) -> list[Growth]:
+    kept = before.get("ramps")  # versions of old have none
+    last = None if kept is None else [growth_of(plain) for plain in kept]
+    return grown(live.experiment, cells, _active(live), last, guarded.entries, now_us=now_us)
+
+
+def _capped(live: LiveExperiment, ramps: Sequence[Growth], guarded: Guarded) -> dict[str, float]:
+    caps = caps_of(ramps, live.experiment.policy.ramp, guarded.capped)
+    return {key: cap for key, cap in caps.items() if key in _active(live)}
+
+
+def _breakers(
+    connection: Connection, live: LiveExperiment, before: Mapping[str, Any], mark: Mark
+) -> list[BreakerState]:
+    marks = [*marks_of(connection, live.experiment_no, mark.at_us), mark]
+    last = [breaker_of(plain) for plain in before.get("breakers") or ()]
+    return judged(live.experiment, _active(live), marks, last)
+
+
+def _holding(
+    proposal: Proposal, guarded: Guarded, last: PolicyVersion, breakers: Sequence[BreakerState]
+) -> Proposal:
+    """The last shares while a breaker is tripped, whatever else it does."""
+    open_ones = [state for state in breakers if state.is_tripped]
+    if not open_ones:
+        return proposal
+    detail = f"the circuit breaker of {' and '.join(state.breaker.value for state in open_ones)} is tripped"
+    return holding(proposal, guarded, last, "breaker", detail)
+
+
+def _drift(
+    live: LiveExperiment, cells: Sequence[Cell], before: Mapping[str, Any], now_us: int
+) -> dict[str, Any] | None:
+    """Whether the last week contradicts what the shares rest on; versions of old have no state."""
+    if not is_adaptive(live.experiment):
+        return None
+    previous = (before.get("drift") or {}).get("state")
+    now = to_datetime(now_us)
+    return drift_of(live.experiment, cells, previous, time_zone=live.time_zone, now=now).to_json()
 
 
 def _numbered(live: LiveExperiment, version: PolicyVersion) -> PolicyVersion:

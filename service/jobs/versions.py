@@ -64,23 +64,25 @@ def last_body(connection: Connection, live: LiveExperiment) -> Mapping[str, Any]
 def worth_publishing(
     last: PolicyVersion, version: PolicyVersion, before: Mapping[str, Any], body: Body, *, may_move: bool
 ) -> PolicyVersion | None:
-    """The version to publish, with its cause; None when nothing is worth one."""
+    """The version to publish, with its cause; None when nothing is worth one. New draws at most hourly."""
     old, new = _states(before["guardrails"]), _states(body.guardrails)
     is_exempt = _acting(old) != _acting(new)
-    allowed = version if may_move or is_exempt else _unmoved(version, last)
+    is_drawn = last.contextual is not None and version.published_at_us - last.published_at_us < HOUR_US
+    allowed = version if is_exempt or (may_move and not is_drawn) else version.unmoved(last)
     if old != new:
         return replace(allowed, cause=Cause.GUARDRAIL)
-    if moved(last, allowed, by=MOVED_BY) or body.held != before["held"]:
+    if tripped(before.get("breakers") or ()) != tripped(body.breakers):
+        return replace(allowed, cause=Cause.BREAKER)
+    if may_move and _steps(before.get("ramps") or ()) != _steps(body.ramps):
+        return replace(allowed, cause=Cause.RAMP)
+    has_news = body.held != before["held"] or _drifts(body.drift) != _drifts(before.get("drift"))
+    if _reached(before.get("stop")) != _reached(body.stop):
+        return replace(allowed, cause=Cause.STOP_RULE)
+    if moved(last, allowed, by=MOVED_BY) or has_news:
         return allowed
     if version.published_at_us - last.published_at_us >= DAY_US:
         return replace(allowed, cause=Cause.DAILY)
     return None
-
-
-def _unmoved(version: PolicyVersion, last: PolicyVersion) -> PolicyVersion:
-    """The version's posteriors with the shares that are served already."""
-    sets = {keys: replace(found, shares=last.shares_for(keys)) for keys, found in version.sets.items()}
-    return replace(version, sets=sets)
 
 
 def may_move(connection: Connection, live: LiveExperiment, last: PolicyVersion, now_us: int) -> bool:

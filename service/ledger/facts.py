@@ -64,6 +64,12 @@ class Reached(NamedTuple):
 _assignment, _event, _link = schema.assignment.c, schema.event.c, schema.event_unit.c
 _archived = schema.archived_event.c
 _ASSIGNMENTS = ByKeys(select(*(_assignment[name] for name in Assigned._fields)), _assignment.unit_no)
+_CODES = msgspec.json.Decoder(tuple[int, ...])
+_features = schema.enrolment_features.c
+_FEATURES = ByKeys(
+    select(_features.unit_no, _features.experiment_no, _features.period, cast(_features.codes, Text)),
+    _features.unit_no,
+)
 _EVENTS = ByKeys(
     select(
         _link.unit_no,
@@ -97,6 +103,9 @@ class UnitRows:
     linked: set[int]  # units that are a person's, by `identify`
     assignments: dict[int, list[Assigned]] = field(default_factory=dict)  # by unit_no
     reached: dict[int, list[Reached]] = field(default_factory=dict)  # by unit_no
+    features: dict[tuple[int, int, int], tuple[int, ...]] = field(
+        default_factory=dict[tuple[int, int, int], tuple[int, ...]]
+    )  # by unit_no, experiment_no and period
 
 
 def read_units(connection: Connection, unit_nos: Iterable[int], orders: Orders) -> UnitRows:
@@ -109,6 +118,8 @@ def read_units(connection: Connection, unit_nos: Iterable[int], orders: Orders) 
     rows = UnitRows(sorted(groups), linked)
     for row in map(Assigned._make, _ASSIGNMENTS.rows(connection, wanted | linked)):
         rows.assignments.setdefault(row.unit_no, []).append(row)
+    for unit_no, experiment_no, period, codes in _FEATURES.rows(connection, rows.assignments):
+        rows.features[unit_no, experiment_no, period] = _CODES.decode(codes)
     # Events matter once a unit of the group is enrolled; before that they wait.
     enrolled = [m for group in rows.groups if any(u in rows.assignments for u in group) for m in group]
     events = _EVENTS.rows(connection, enrolled)
@@ -204,6 +215,7 @@ def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], 
             row.segment,
             row.set_no,
             row.epoch,
+            rows.features.get((unit_no, number, row.period), ()),
         )
         for unit_no in cluster
         for row in rows.assignments.get(unit_no, ())

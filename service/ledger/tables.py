@@ -96,6 +96,8 @@ class VariantRow(SQLModel, table=True):
     key: str
     state: str = "active"
     changed_at_us: int = _big()
+    added_at_us: int | None = _big(nullable=True)  # since the experiment started; None: from the start
+    replaces: str | None = None  # the variant whose place it took
 
 
 class PolicyRow(SQLModel, table=True):
@@ -110,7 +112,7 @@ class PolicyRow(SQLModel, table=True):
 
 
 class GuardrailChangeRow(SQLModel, table=True):
-    """A change of state of a guardrail or a circuit breaker, with the numbers it was made on; never edited."""
+    """A change of state of a guardrail or a circuit breaker, with the numbers behind it; never edited."""
 
     __tablename__ = "guardrail_change"
     __table_args__ = (Index("guardrail_change_experiment", "experiment_no", "change_no"),)
@@ -218,6 +220,20 @@ class DecisionContextRow(SQLModel, table=True):
     period: int = Field(primary_key=True)
     rejected: dict[str, str] = _json()
     context: dict[str, Any] = _json()
+
+
+class EnrolmentFeaturesRow(SQLModel, table=True):
+    """The declared features of a unit's context as they were at its enrolment, one integer each.
+
+    Kept when a person is erased: sums must not change, and without an id they are nobody's.
+    """
+
+    __tablename__ = "enrolment_features"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    unit_no: int = _big(primary_key=True)
+    experiment_no: int = Field(primary_key=True)
+    period: int = Field(primary_key=True)
+    codes: list[int] = _json()
 
 
 class ShownRow(SQLModel, table=True):
