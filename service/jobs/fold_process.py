@@ -32,11 +32,18 @@ def main() -> None:
         for line in sys.stdin.buffer:
             request = msgspec.json.decode(line, type=FoldRequest)
             content = msgspec.msgpack.encode(_answer(database, request))
-            sys.stdout.buffer.write(len(content).to_bytes(8, "big") + content)
-            sys.stdout.buffer.flush()
+            send(content)
             gc.collect()
     finally:
         database.close()
+
+
+def send(content: bytes) -> None:
+    """Write an answer to standard output, whole, its length before it."""
+    # Not `sys.stdout`: PYTHONUNBUFFERED makes its writes end where a stopped process goes on, and the rest of
+    # the answer would be waited for in vain.
+    with open(1, "wb", closefd=False) as output:
+        output.write(len(content).to_bytes(8, "big") + content)
 
 
 def _answer(database: Database, request: FoldRequest) -> FoldAnswer:

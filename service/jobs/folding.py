@@ -29,6 +29,8 @@ UNITS, UNITS_BUSY = 4000, 2000
 request for the next waits."""
 SLICE, SLICE_BUSY = 1000, 200
 """Units in a slice. Requests wait while one is written, a few milliseconds for the smaller one."""
+ANSWER_S = 120.0
+"""How long slices may be computed, before the process is taken for stuck; a busy machine needs some seconds."""
 LINE_MAX = 1 << 26
 log = logging.getLogger(__name__)
 
@@ -85,8 +87,9 @@ class Folding:
         try:
             process.stdin.write(msgspec.json.encode(request) + b"\n")
             await process.stdin.drain()
-            length = int.from_bytes(await process.stdout.readexactly(8), "big")
-            return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=FoldAnswer)
+            async with asyncio.timeout(ANSWER_S):
+                length = int.from_bytes(await process.stdout.readexactly(8), "big")
+                return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=FoldAnswer)
         except BaseException:
             # Cut short, it may have half an answer in the pipe: the next request gets a new process.
             with contextlib.suppress(ProcessLookupError):
