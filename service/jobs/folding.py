@@ -30,7 +30,7 @@ request for the next waits."""
 SLICE, SLICE_BUSY = 1000, 200
 """Units in a slice. Requests wait while one is written, a few milliseconds for the smaller one."""
 ANSWER_S = 120.0
-"""How long slices may be computed, before the process is taken for stuck; a busy machine needs some seconds."""
+"""How long slices may be computed, before the process is taken for stuck; some seconds are usual."""
 LINE_MAX = 1 << 26
 log = logging.getLogger(__name__)
 
