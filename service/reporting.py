@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from experiments.allocation.contextual import ContextualDraws
 from experiments.allocation.published import PolicyVersion, SetShares
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
@@ -99,6 +100,30 @@ def _version(version: PolicyVersion, sizes: Mapping[frozenset[str], int]) -> dic
         "published_at": to_wire(version.published_at_us),
         "cause": version.cause.value,
         "sets": [_set(keys, found) for keys, found in sets],
+        "segments": {
+            segment: [_set(keys, found) for keys, found in of_segment.items()]
+            for segment, of_segment in version.segments.items()
+        },
+        "contextual": _drawn(version.contextual),
+    }
+
+
+def _drawn(drawn: ContextualDraws | None) -> dict[str, Any] | None:
+    """What the shares by context rest on: coefficients less what all variants have in common."""
+    if drawn is None:
+        return None
+    draws = drawn.coefficients()
+    mean, sd = draws.mean(axis=0), draws.std(axis=0)
+    return {
+        "model": drawn.model,
+        "draws": drawn.count,
+        "coefficients": {
+            key: {
+                name: {"mean": float(mean[k, place]), "sd": float(sd[k, place])}
+                for place, name in enumerate(drawn.columns)
+            }
+            for k, key in enumerate(drawn.keys)
+        },
     }
 
 

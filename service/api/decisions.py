@@ -67,6 +67,10 @@ class Explanation(msgspec.Struct, frozen=True):
     prob_best: dict[str, float] | None
     posteriors: dict[str, Any]
     context: dict[str, Any]
+    segment: str
+    features: dict[str, Any] | None = None
+    model: str | None = None
+    draws: int | None = None
     reason: str | None = None
 
 
@@ -178,8 +182,14 @@ def _explain(
         select(table.body).where(table.experiment_no == row.experiment_no, table.number == row.policy_version)
     ).scalar_one()
     version = PolicyVersion.from_json(body["version"])
-    shares = version.shares_for(candidates)
-    published = version.published(candidates)
+    codes = _features(connection, live, row)
+    columns = None if live.columns is None or codes is None else live.columns.row(codes)
+    shares = version.shares_for(candidates, segment=row.segment, row=columns)
+    published = version.published(candidates, row.segment)
+    drawn = version.contextual if columns is not None else None
+    best = None if published is None else published.prob_best
+    if drawn is not None and columns is not None:
+        best = {key: won / drawn.count for key, won in drawn.wins(candidates, columns).items()}
     unit = hashes_of(connection, store, [row.unit_no]).get(row.unit_no)
     result = None if unit is None else race(live.experiment.salt, unit, shares)
     return Explanation(
@@ -195,7 +205,7 @@ def _explain(
         propensity=row.share / SHARE_TOTAL,
         scores=None if result is None else dict(result.scores),
         replayed_variant=None if result is None else result.winner,
-        prob_best=None if published is None or published.prob_best is None else dict(published.prob_best),
+        prob_best=None if best is None else dict(best),
         posteriors={}
         if published is None
         else {
@@ -203,8 +213,22 @@ def _explain(
             for key, found in published.posteriors.items()
         },
         context={} if context is None else context.context,
+        segment=row.segment,
+        features=None if live.columns is None or codes is None else dict(live.columns.told(codes)),
+        model=None if drawn is None else drawn.model,
+        draws=None if drawn is None else drawn.count,
         reason="erased: the person's hash is gone, the race cannot be run again" if unit is None else None,
     )
+
+
+def _features(connection: Connection, live: LiveExperiment, row: Any) -> tuple[int, ...] | None:
+    """The features of the enrolment's context, as they were encoded."""
+    if live.columns is None:
+        return None
+    table = schema.enrolment_features.c
+    place = table.unit_no == row.unit_no, table.experiment_no == row.experiment_no, table.period == row.period
+    codes = connection.execute(select(table.codes).where(*place)).scalar()
+    return None if codes is None else tuple(codes)
 
 
 router = [read, explain]
