@@ -1,13 +1,18 @@
-"""Run every study and write docs/calibration.md (`make studies`; ARGS="--runs 20" for a quick look)."""
+"""Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
+
+`calibration` writes docs/calibration.md, `policies` the figures and the chart of docs/policies.md.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.studies.bandit import CONTROL, Arm, Design, simulate
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
+from benchmarks.studies.policies import policies
 from experiments.model import Guardrail
 
 SEED = 2026
@@ -19,17 +24,31 @@ KILL = (Guardrail("conversion_rate", 0.01, 0.02, 0.04),)
 def main() -> None:
     """Parse the arguments, run, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.studies", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200, help="replications of a design")
-    parser.add_argument("--output", type=Path, default=PAGE)
+    parser.add_argument("studies", nargs="*", help=f"{', '.join(STUDIES)}; all when none is named")
+    parser.add_argument("--runs", type=int, help="replications of a design (200; of regret 1,000)")
     chosen = parser.parse_args()
+    if unknown := set(chosen.studies) - STUDIES.keys():
+        parser.error(f"no study {', '.join(sorted(unknown))}: choose from {', '.join(STUDIES)}")
+    for name in chosen.studies or STUDIES:
+        STUDIES[name](chosen.runs)
+
+
+def calibration(runs: int | None) -> None:
+    """Coverage under moving shares, the worst of many looks, and kills; writes the page."""
+    runs = runs or 200
     rows: list[Row] = []
     for name, design in DESIGNS.items():
-        rows += coverage(name, design, runs=chosen.runs, seed=SEED)
+        rows += coverage(name, design, runs=runs, seed=SEED)
         print(f"{name}: {[round(row.stratified, 3) for row in rows[-5:]]}", file=sys.stderr, flush=True)
-    looks = worst_look(DESIGNS["daily, guardrails"], runs=max(1, chosen.runs // 2), seed=SEED)
+    looks = worst_look(DESIGNS["daily, guardrails"], runs=max(1, runs // 2), seed=SEED)
     print(f"looks: {looks}", file=sys.stderr, flush=True)
-    kills = {units: killed_by(units, runs=max(1, chosen.runs // 4)) for units in (20_000, 100_000)}
-    chosen.output.write_text(page(rows, looks, kills, chosen.runs), encoding="utf-8")
+    kills = {units: killed_by(units, runs=max(1, runs // 4)) for units in (20_000, 100_000)}
+    PAGE.write_text(page(rows, looks, kills, runs), encoding="utf-8")
+
+
+def of_policies(runs: int | None) -> None:
+    """Regret, the price of publishing rarely, and P(best) against draws."""
+    policies(runs=runs or 1_000, seed=SEED)
 
 
 def killed_by(units: int, *, runs: int) -> float:
@@ -90,6 +109,9 @@ def page(rows: list[Row], looks: tuple[float, float], kills: dict[int, float], r
         "",
     ]
     return "\n".join(lines)
+
+
+STUDIES: dict[str, Callable[[int | None], None]] = {"calibration": calibration, "policies": of_policies}
 
 
 if __name__ == "__main__":
