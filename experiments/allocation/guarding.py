@@ -85,7 +85,13 @@ def _entry(
         if probs is None
         else {"warn": probs.warn, "throttle": probs.throttle, "kill": probs.kill},
         "reason": report.reason,
+        "margins": {
+            "warn": report.margins.warn,
+            "throttle": report.margins.throttle,
+            "kill": report.margins.kill,
+        },
         "units": report.units_variant,
+        "units_control": report.units_control,
         "rearmed_at_units": rearmed_at,
     }
 

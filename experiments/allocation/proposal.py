@@ -190,6 +190,23 @@ def _contextual(asked: _Asked, found: Proposal, joint: Joint | None, everything:
     return replace(found, sets=sets, held=None, contextual=published)
 
 
+def holding(
+    proposal: Proposal, guarded: Guarded, last: PolicyVersion, reason: str, detail: str
+) -> Proposal:
+    """The proposal with the last shares, under the caps of now; the rest of it (its posteriors) stands.
+
+    A candidate set with a variant that had no share yet takes the proposal's.
+    """
+    sets: dict[Keys, SetShares] = {}
+    for keys, found in proposal.sets.items():
+        kept = _kept(keys, guarded, last)
+        sets[keys] = found if kept is None else replace(found, shares=kept.shares)
+    held = {"reason": reason, "detail": detail}
+    segments = _kept_segments(last, sets, guarded) if proposal.segments else {}
+    contextual = proposal.contextual if last.contextual is None else last.contextual
+    return replace(proposal, sets=sets, held=held, segments=segments, contextual=contextual)
+
+
 def replayed(drawn: Mapping[str, Any]) -> dict[str, float]:
     """P(best) of a set drawn before, from what its version keeps: equal to the last bit."""
     joint = Joint.from_json(drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -11,6 +11,7 @@ from experiments.allocation.published import PolicyVersion
 from service.ledger import schema
 
 GUARDRAIL, BREAKER = "guardrail", "breaker"
+_NUMBERS = ("prob_breach", "margins", "units", "units_control", "reason")
 
 
 def record_changes(
@@ -34,7 +35,7 @@ def record_changes(
 
 def changes_after(
     connection: Connection, experiment_no: int, change_no: int, limit: int
-) -> Sequence[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     """Rows of an experiment with higher numbers, oldest first."""
     table = schema.guardrail_change
     chosen = (
@@ -43,7 +44,9 @@ def changes_after(
         .order_by(table.c.change_no)
         .limit(limit)
     )
-    return connection.execute(chosen).mappings().all()
+    return [
+        {str(name): value for name, value in row.items()} for row in connection.execute(chosen).mappings()
+    ]
 
 
 def _guardrails(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -51,10 +54,7 @@ def _guardrails(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
     for entry in after["guardrails"]:
         was = known.get((entry["metric"], entry["variant"]), "unknown")
         if was != entry["state"]:
-            numbers = {
-                name: entry.get(name)
-                for name in ("prob_breach", "margins", "units", "units_control", "reason")
-            }
+            numbers = {name: entry.get(name) for name in _NUMBERS}
             yield _row(GUARDRAIL, entry["metric"], entry["variant"], was, entry["state"], numbers)
 
 

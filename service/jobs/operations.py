@@ -1,4 +1,4 @@
-"""What the circuit breakers look at, as rows: an experiment's totals by the hour, and the service's answers."""
+"""What circuit breakers look at, as rows: an experiment's totals by the hour, and the service's answers."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.allocation.caps import to_integer
 from experiments.allocation.guarding import Guarded
-from experiments.allocation.proposal import Proposal, propose, replayed
-from experiments.allocation.published import Cause, PolicyVersion
+from experiments.allocation.proposal import Proposal, holding, propose, replayed
+from experiments.allocation.published import Cause, PolicyVersion, SetShares
 from experiments.model import Guardrail, PolicyKind, PolicySettings
 from experiments.posteriors.compare import prob_best
 from experiments.posteriors.normal import StudentT
@@ -125,3 +126,29 @@ def test_correlation_counts():
     for arm in loose["arms"]:
         arm["correlation"] = [[1.0, 0.0], [0.0, 1.0]]
     assert abs(replayed(loose)["socks"] - replayed(kept)["socks"]) > 0.02
+
+
+def test_holding_keeps_the_last_shares_under_the_caps_of_now_by_segment_too():
+    def split(**parts: float) -> SetShares:
+        return SetShares(to_integer(parts))
+
+    two = ("none", "socks")
+    last = PolicyVersion(
+        3,
+        1,
+        0,
+        Cause.SHARES_MOVED,
+        "none",
+        {two: split(none=0.5, socks=0.5)},
+        segments={"new": {two: split(none=0.25, socks=0.75)}},
+    )
+    fresh = {two: split(none=0.1, socks=0.9), ALL: split(none=0.5, socks=0.25, cap=0.25)}
+    proposal = Proposal(fresh, burn_in=False, held=None)
+    kept = holding(proposal, Guarded(), last, "breaker", "why")
+    assert kept.held == {"reason": "breaker", "detail": "why"}
+    assert kept.sets == {two: last.sets[two], ALL: fresh[ALL]}  # cap had no share to keep
+    assert kept.segments == {}
+    by_segment = replace(proposal, segments={"new": {two: fresh[two]}})
+    capped = holding(by_segment, Guarded(capped={"socks": 0.25}), last, "breaker", "why")
+    assert capped.sets[two] == split(none=0.75, socks=0.25)
+    assert capped.segments == {"new": {two: split(none=0.75, socks=0.25)}}
