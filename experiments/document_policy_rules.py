@@ -90,6 +90,9 @@ def learning_faults(policy: _Document) -> _Faults:
     if model == TotalsModel.HURDLE and objective is not None and objective not in _HURDLE_METRICS:
         remedy = f"hurdle is for {' and '.join(_HURDLE_METRICS)}; use student_t for {objective}"
         yield FieldError("/policy/model", "not_for_this_metric", remedy)
+    if model == TotalsModel.HURDLE and (policy.get("prior") or policy.get("warm_start")):
+        remedy = "a hurdle begins with all variants' sizes: remove prior and warm_start, or use student_t"
+        yield FieldError("/policy/model", "not_with_prior", remedy)
     if len(chosen) == 2:
         remedy = "a hurdle reads the sizes of complete totals; use delay: matured, or model: student_t"
         yield FieldError("/policy/model", "needs_matured", remedy)

@@ -37,6 +37,7 @@ from scipy import special
 
 from experiments.errors import BrokenInvariant
 from experiments.posteriors.beta import Beta
+from experiments.posteriors.log_normal import ShiftedLogNormal
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray, Posterior
 
@@ -317,11 +318,15 @@ def _plain(posterior: Posterior) -> dict[str, Any]:
     if isinstance(posterior, StudentT):
         df = None if np.isinf(posterior.df) else posterior.df  # JSON has no infinity
         return {"location": posterior.location, "scale": posterior.scale, "df": df}
+    if isinstance(posterior, ShiftedLogNormal):
+        return {"shift": posterior.shift, "m": posterior.m, "s": posterior.s}
     raise BrokenInvariant(f"no plain form of {type(posterior).__name__}")
 
 
 def _posterior(plain: Mapping[str, Any]) -> Posterior:
     if "alpha" in plain:
         return Beta(plain["alpha"], plain["beta"])
+    if "shift" in plain:
+        return ShiftedLogNormal(plain["shift"], plain["m"], plain["s"])
     df = np.inf if plain["df"] is None else plain["df"]
     return StudentT(plain["location"], plain["scale"], df)

@@ -7,18 +7,20 @@ that contains G inform it, standardised over those sets with weights common to a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from experiments.analysis.cohorts import Cohort, cohort_of
 from experiments.analysis.comparison import oriented
 from experiments.analysis.development import development_of
-from experiments.analysis.estimates import before_data, unstratified
+from experiments.analysis.estimates import Estimate, before_data, unstratified
+from experiments.analysis.hurdle import HISTOGRAM, REFUSED, Signed, hurdle_estimates, sizes_by_atom
 from experiments.analysis.maturity import discount, matured
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reason, is_adaptive
 from experiments.analysis.strata import Table, parts_of, set_strata, tabulate
-from experiments.model import Experiment, Prior
+from experiments.analysis.sums import Atom
+from experiments.model import Experiment, Prior, TotalsModel
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
 
@@ -29,7 +31,7 @@ class AllocationPosteriors:
 
     `posteriors` are of the objective as measured, `better` of the same oriented so that more is better
     (what P(best) compares); `units` are the units behind each: discounted ones, and those
-    of open cohorts, count in part.
+    of open cohorts, count in part. `methods` say by which model each was formed.
     """
 
     objective: str
@@ -38,6 +40,7 @@ class AllocationPosteriors:
     units: Mapping[str, float]
     reason: str | None = None
     detail: str | None = None
+    methods: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def allocation_posteriors(
@@ -73,28 +76,45 @@ def allocation_posteriors(
     adjust = None if development is None else development.adjusted
     table = tabulate(usable, definition.winsorised, weight, adjust)
     units = {arm: table.of(arm, table.all_units).units for arm in candidates}
-    posteriors = _posteriors(table, candidates, priors or {})
+    if experiment.policy.model is TotalsModel.HURDLE and key in HISTOGRAM:
+        found = _hurdled(table, sizes_by_atom(usable, definition, weight), candidates)
+    else:
+        found = _estimates(table, candidates, priors or {})
+    posteriors = {
+        arm: estimate.posterior for arm, estimate in found.items() if estimate.posterior is not None
+    }
+    methods = {arm: estimate.method for arm, estimate in found.items()}
     short = [arm for arm in candidates if arm not in posteriors]
     if short:
         detail = f"too little data on {', '.join(short)}"
         return AllocationPosteriors(key, {}, {}, units, Reason.INSUFFICIENT_DATA.value, detail)
     better = {arm: oriented(posterior, definition.sign) for arm, posterior in posteriors.items()}
-    return AllocationPosteriors(key, posteriors, better, units)
+    return AllocationPosteriors(key, posteriors, better, units, methods=methods)
 
 
-def _posteriors(table: Table, candidates: Sequence[str], priors: Mapping[str, Prior]) -> dict[str, Posterior]:
-    """The posteriors that can be had; an arm with a prior and no units does not choose the strata."""
+def _hurdled(table: Table, sizes: Mapping[Atom, Signed], candidates: Sequence[str]) -> dict[str, Estimate]:
+    """The hurdles of the arms, or their Student-t where the law of the sizes is refused."""
+    found = hurdle_estimates(table, sizes, candidates, set_strata(table, candidates))
+    if found is not None:
+        return found
+    plain = _estimates(table, candidates, {})
+    return {arm: replace(estimate, method=REFUSED) for arm, estimate in plain.items()}
+
+
+def _estimates(table: Table, candidates: Sequence[str], priors: Mapping[str, Prior]) -> dict[str, Estimate]:
+    """The estimates that can be had; an arm with a prior and no units does not choose the strata."""
     informed = [arm for arm in candidates if arm not in priors or table.of(arm, table.all_units).n]
     strata = set_strata(table, informed) if informed else []
-    found: dict[str, Posterior] = {}
+    found: dict[str, Estimate] = {}
     for arm in candidates:
         if arm not in informed:
-            found[arm] = before_data(priors[arm])
+            start = before_data(priors[arm])
+            found[arm] = Estimate(start.mean, start, "prior")
             continue
         definition = replace(table.definition, prior=priors.get(arm, table.definition.prior))
         estimate = unstratified(definition, parts_of(table, arm, strata))
-        if estimate is not None and estimate.posterior is not None:
-            found[arm] = estimate.posterior
+        if estimate is not None:
+            found[arm] = estimate
     return found
 
 

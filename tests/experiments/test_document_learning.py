@@ -37,6 +37,10 @@ def test_documents_in_store_stay_as_they_are() -> None:
         ({"kind": "fixed", "model": "hurdle"}, [("/policy/model", "not_for_this_policy")]),
         ({"delay": "model", "objective": "repeat_rate"}, [("/policy/delay", "not_for_this_metric")]),
         ({"model": "hurdle", "objective": "aov"}, [("/policy/model", "not_for_this_metric")]),
+        (
+            {"model": "hurdle", "prior": {"mean": 1, "kappa": 1, "nu": 1, "scale": 1}},
+            [("/policy/model", "not_with_prior")],
+        ),
         ({"model": "hurdle", "delay": "model"}, [("/policy/model", "needs_matured")]),
     ],
 )
