@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from experiments.allocation.published import Cause
+from experiments.analysis.metrics import metric_definitions
 from experiments.document import check_change, experiment_schema, parse_document, to_document
 from experiments.errors import FieldError, InvalidDocument
+from experiments.json_schema import child
 from experiments.model import Experiment, Lifecycle, VariantState
 from service.catalogue import StoreState
 from service.jobs.allocator import publish_first, republish
@@ -50,6 +54,7 @@ def create(change: Change, experiment: Experiment) -> bool:
             return False
         detail = f"{experiment.key} exists with another document: PATCH it, or choose another key"
         raise conflict("exists", detail)
+    check_sources(change, experiment)
     values = {
         "store_no": change.store.store_no,
         "key": experiment.key,
@@ -86,12 +91,45 @@ def add_variant(change: Change, key: str, variant: Mapping[str, Any]) -> None:
     row = _row(change, key)
     _refuse_over(row)
     before = row.document["variants"]
-    try:
-        _replace(change, row, {**row.document, "variants": [*before, dict(variant)]}, Cause.EDITED)
-    except InvalidDocument as error:  # the caller sent the variant alone: point into that
-        here = f"/variants/{len(before)}"
-        faults = (FieldError(e.pointer.removeprefix(here), e.code, e.remedy) for e in error.errors)
-        raise InvalidDocument(tuple(faults)) from error
+    with _pointing_into(f"/variants/{len(before)}", ""):
+        _replace(change, row, {**row.document, "variants": [*before, dict(variant)]}, Cause.ADDED)
+
+
+def replace_variant(
+    change: Change, key: str, old: str, variant: Mapping[str, Any], discount: float | None
+) -> None:
+    """Retire a variant and add another in its place, in one version.
+
+    With a discount the new one begins with what the old one's units told, each counting so much. Written
+    shares pass over to it.
+    """
+    row = _row(change, key)
+    _refuse_over(row)
+    if _variant(parse_document(row.document), old).is_control:
+        raise conflict("control_stays", "the control cannot be replaced: create another experiment")
+    document = deepcopy(dict(row.document))
+    new = str(variant.get("key", ""))
+    policy = document["policy"]
+    if policy.get("shares"):
+        policy["shares"] = policy["shares"] | {new: policy["shares"][old], old: 0.0}
+    if discount is not None:
+        warm = policy.get("warm_start") or {}
+        source = {"experiment": key, "variant": old, "discount": discount}
+        policy["warm_start"] = warm | {"variants": warm.get("variants", {}) | {new: source}}
+    before = document["variants"]
+    table = schema.variant
+    change.connection.execute(
+        update(table)
+        .where(table.c.experiment_no == row.experiment_no, table.c.key == old)
+        .values(state=VariantState.RETIRED.value, changed_at_us=change.now_us)
+    )
+    with _pointing_into(f"/variants/{len(before)}", "/variant"):
+        _replace(change, row, document | {"variants": [*before, dict(variant)]}, Cause.REPLACED)
+    change.connection.execute(
+        update(table)
+        .where(table.c.experiment_no == row.experiment_no, table.c.key == new)
+        .values(replaces=old)
+    )
 
 
 def transition(change: Change, key: str, action: str) -> None:
@@ -157,10 +195,13 @@ def _replace(change: Change, row: Any, document: Mapping[str, Any], cause: Cause
     check_change(before, after, started=started)
     if after == before:
         return
+    check_sources(change, after)
+    if cause is Cause.EDITED and len(after.variants) > len(before.variants):
+        cause = Cause.ADDED
     if after.variants != before.variants:
         _refuse_over(row)
     _write(change, row, {"document": to_document(after)})
-    _set_variants(change, row.experiment_no, after)
+    _set_variants(change, row.experiment_no, after, is_started=started)
     if after.metrics != before.metrics or after.policy.delay is not before.policy.delay:
         # What they need is read from the first day: everyone's events are folded again for it.
         mark_all(change.connection, change.store.store_no, row.experiment_no)
@@ -168,6 +209,21 @@ def _replace(change: Change, row: Any, document: Mapping[str, Any], cause: Cause
         _republish(change, row, cause)
         if after.audience != before.audience:
             _report_from_now(change, row.experiment_no)
+
+
+@contextmanager
+def _pointing_into(place: str, sent: str) -> Generator[None]:
+    """The caller sent a variant, not the document: faults of it point into what was sent."""
+    try:
+        yield
+    except InvalidDocument as error:
+        faults = (
+            FieldError(sent + e.pointer.removeprefix(place), e.code, e.remedy)
+            if e.pointer.startswith(place)
+            else e
+            for e in error.errors
+        )
+        raise InvalidDocument(tuple(faults)) from error
 
 
 def _moves_traffic(before: Experiment, after: Experiment) -> bool:
@@ -191,7 +247,9 @@ def _report_from_now(change: Change, experiment_no: int) -> None:
     )
 
 
-def _set_variants(change: Change, experiment_no: int, experiment: Experiment) -> None:
+def _set_variants(
+    change: Change, experiment_no: int, experiment: Experiment, *, is_started: bool = False
+) -> None:
     """Rows for the document's variants; those that are there keep their state."""
     table = schema.variant
     rows = change.connection.execute(select(table).where(table.c.experiment_no == experiment_no)).all()
@@ -209,6 +267,7 @@ def _set_variants(change: Change, experiment_no: int, experiment: Experiment) ->
             "key": key,
             "state": VariantState.ACTIVE.value,
             "changed_at_us": change.now_us,
+            "added_at_us": change.now_us if is_started else None,
         }
         for number, key in wanted
         if (number, key) not in there
@@ -232,6 +291,42 @@ def _variant(experiment: Experiment, key: str) -> Any:
         return experiment.variant(key)
     except KeyError as error:
         raise not_found("variant", key) from error
+
+
+def check_sources(change: Change, experiment: Experiment) -> None:
+    """Refuse a warm start from what the store does not have, or what cannot be compared with it."""
+    warm = experiment.policy.warm_start
+    faults: list[FieldError] = []
+    for key, source in {} if warm is None else warm.variants.items():
+        pointer = child("/policy/warm_start/variants", key)
+        there = experiment if source.experiment == experiment.key else _known(change, source.experiment)
+        if there is None:
+            remedy = f"there is no experiment {source.experiment} in this store"
+            faults.append(FieldError(f"{pointer}/experiment", "unknown_experiment", remedy))
+            continue
+        if source.variant not in {variant.key for variant in there.variants} - (
+            {key} if there is experiment else set()
+        ):
+            remedy = f"is no other variant of {source.experiment}"
+            faults.append(FieldError(f"{pointer}/variant", "unknown_variant", remedy))
+        metric = metric_definitions(experiment)[experiment.policy.objective]
+        theirs = metric_definitions(there).get(metric.key)
+        if theirs is None or theirs.kind is not metric.kind:
+            remedy = f"{source.experiment} has no metric {metric.key} of that kind to learn from"
+            faults.append(FieldError(f"{pointer}/experiment", "unknown_metric", remedy))
+        if metric.unconverted is not None and there.currency != experiment.currency:
+            remedy = f"{source.experiment} counts in {there.currency}; money does not carry over"
+            faults.append(FieldError(f"{pointer}/experiment", "other_currency", remedy))
+    if faults:
+        raise InvalidDocument(tuple(faults))
+
+
+def _known(change: Change, key: str) -> Experiment | None:
+    table = schema.experiment.c
+    document = change.connection.execute(
+        select(table.document).where(table.store_no == change.store.store_no, table.key == comparable(key))
+    ).scalar_one_or_none()
+    return None if document is None else parse_document(document)
 
 
 def _refuse_over(row: Any) -> None:

@@ -14,11 +14,13 @@ from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import to_wire as report_to_wire
 from experiments.document import to_document
+from service.alarms import alarms_of
 from service.assigning import SHARE_TOTAL
 from service.catalogue import LiveExperiment
 from service.clock import to_datetime, to_wire
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
+from service.safety import safety_of
 
 
 def report(
@@ -51,6 +53,7 @@ def report(
         metric=metric,
         share_of=_current_shares(connection, live),
         states=states,
+        stop=(body or {}).get("stop"),
         seed=0 if live.policy is None else live.policy.number,
     )
     document = report_to_wire(found)
@@ -79,10 +82,24 @@ def policy(connection: Connection, live: LiveExperiment, *, everything: bool) ->
         "promoted": None,
         "sets": [],
         "guardrails": [],
+        "ramps": [],
+        "breakers": [],
+        "draws": [],
+        "drift": None,
+        "newcomers": [],
+        "warm_start": None,
+        "stop": None,
+        "exploration": None,
+        "alarms": [],
     }
     if version is not None and body is not None:
         document |= _version(version, sizes)
         document |= {name: body[name] for name in ("burn_in", "held", "promoted", "guardrails")}
+        document |= safety_of(body)
+        document["drift"] = body.get("drift")  # versions of old have none
+        document["newcomers"] = body.get("newcomers") or []
+        document |= {name: body.get(name) for name in ("warm_start", "stop", "exploration")}
+        document["alarms"] = alarms_of(body)
     if everything:
         table = schema.policy_version
         rows = connection.execute(

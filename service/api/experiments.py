@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar import Response
@@ -25,14 +25,32 @@ from service.wire import Wire, answer, body_of, decode, object_of, query_of, req
 
 DOCUMENT = experiment_schema()
 VARIANT = DOCUMENT["properties"]["variants"]["items"]
+REPLACEMENT = {
+    "type": "object",
+    "description": "What takes the variant's place, and how much of what is known of it carries over.",
+    "properties": {
+        "variant": VARIANT,
+        "discount": {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "default": None,
+            "description": "What each unit of the replaced variant counts for the new one; null: nothing.",
+        },
+    },
+    "required": ["variant"],
+    "additionalProperties": False,
+}
 PATCH = {"type": "object", "description": "A JSON merge patch (RFC 7396) of the experiment document."}
 
 
-class VariantView(msgspec.Struct, frozen=True):
-    """A variant and whether it may be shown."""
+class VariantView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A variant and whether it may be shown; of one added later also when, and whose place it took."""
 
     key: str
     state: str
+    added_at: str | None = None
+    replaces: str | None = None
 
 
 class ExperimentView(msgspec.Struct, frozen=True):
@@ -58,6 +76,13 @@ class Promotion(Wire, frozen=True):
     """The variant to promote."""
 
     variant: str
+
+
+class Replacement(Wire, frozen=True):
+    """What takes the variant's place, and how much of what is known of it carries over."""
+
+    variant: dict[str, Any]
+    discount: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
 
 
 class Nothing(Wire, frozen=True):
@@ -202,6 +227,28 @@ async def add_variant(request: AnyRequest, key: str) -> Response[bytes]:
     return response
 
 
+@call(
+    "POST",
+    "/v1/experiments/{key:str}/variants/{variant:str}/replace",
+    scope=Scope.WRITE,
+    summary="Retire a variant and add another in its place; discount: begin with its results",
+    body=REPLACEMENT,
+    answer=ExperimentView,
+    status=201,
+    problems=(404, 409),
+)
+async def replace_variant(request: AnyRequest, key: str, variant: str) -> Response[bytes]:
+    """Retire one variant and append another, as one version."""
+    wanted = await body_of(request, Replacement)
+    response = await _change(
+        request,
+        key,
+        lambda change: changes.replace_variant(change, key, variant, wanted.variant, wanted.discount),
+    )
+    response.status_code = 201
+    return response
+
+
 async def _change(request: AnyRequest, key: str, run: Callable[[Change], None]) -> Response[bytes]:
     service, store = service_of(request), store_of(request)
     at_us = service.now_us(store)
@@ -235,7 +282,12 @@ def _view(live: LiveExperiment) -> ExperimentView:
         started_at=None if started is None else to_wire(started),
         document=to_document(live.experiment),
         variants=[
-            VariantView(variant.key, live.variant_states[variant.key].value)
+            VariantView(
+                variant.key,
+                live.variant_states[variant.key].value,
+                None if variant.key not in live.added else to_wire(live.added[variant.key]),
+                live.replaces.get(variant.key),
+            )
             for variant in live.experiment.variants
         ],
     )
@@ -248,6 +300,7 @@ router = [
     patch,
     promote,
     add_variant,
+    replace_variant,
     _transition("start", "Start a draft: from now on it assigns, and parts of it are frozen"),
     _transition("pause", "Pause: nobody new is assigned, everybody sees no offer"),
     _transition("resume", "Go on after a pause"),

@@ -1,9 +1,11 @@
 """The allocator: posteriors to shares, published as policy versions.
 
-A version is published when some share moved by 0.005 or more, a guardrail changed state, a person
-changed something, or a day passed. After an experiment's first day shares move at most 24 times a day;
-a kill, a throttle (and its end) or a person is exempt. Any other news in between is published with the
-shares as they are.
+A version is published when some share moved by 0.005 or more, a guardrail or a circuit breaker changed
+state, a ramp took a step, a person changed something, or a day passed. After an experiment's first day
+shares move at most 24 times a day; a kill, a throttle (and its end) or a person is exempt. Any other news
+in between is published with the shares as they are.
+
+A tripped breaker holds the shares, or pauses the experiment once: a person who resumes it is not overruled.
 
 Steps are computed on a snapshot, beside the writer, and taken in a short transaction: a decision never
 waits for mathematics. A step whose experiment has changed meanwhile is dropped and computed again.
@@ -17,21 +19,31 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from experiments.allocation.breakers import BreakerState, Mark, breaker_of, judged, mark_of
 from experiments.allocation.capping import new_caps
+from experiments.allocation.drift import drift_of
 from experiments.allocation.guarding import Guarded, guard
-from experiments.allocation.proposal import Proposal, propose
+from experiments.allocation.proposal import Proposal, holding, propose
 from experiments.allocation.published import Cause, PolicyVersion, same_shares
+from experiments.allocation.ramps import Growth, caps_of, grown, growth_of
+from experiments.allocation.warm_start import WarmPriors
+from experiments.analysis.reading import is_adaptive
 from experiments.fold import Caps, micros
-from experiments.model import Lifecycle, VariantState
+from experiments.model import BreakerAction, Lifecycle, VariantState
 from experiments.statistics import Cell
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.clock import to_datetime
 from service.context import Service
-from service.jobs.versions import Body, last_body, may_move, publish, worth_publishing
+from service.jobs.guardrail_changes import record_changes
+from service.jobs.operations import answered, marks_of, note
+from service.jobs.versions import Body, last_body, may_move, publish, tripped, worth_publishing
+from service.jobs.watching import exploration_of, stop_of, stop_to_json, warm_of
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
 from service.ledger.folds import mark_all
 from service.ledger.statements import upsert
+
+_EDITS = (Cause.EDITED, Cause.ADDED, Cause.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,8 @@ class Step:
     body: Body
     killed: frozenset[str]
     caps: Caps  # new ones
+    mark: Mark
+    pauses: bool = False
 
 
 def steps_due(connection: Connection, service: Service, store_no: int) -> list[Step]:
@@ -52,11 +66,13 @@ def steps_due(connection: Connection, service: Service, store_no: int) -> list[S
         return []
     store = load_store(connection, store_no)
     now_us = service.now_us(store)
-    return [
-        _step(connection, live, now_us)
+    due = [
+        live
         for live in store.experiments.values()
         if live.state is Lifecycle.RUNNING and live.policy is not None and _is_due(live, service, now_us)
     ]
+    answers = answered(service.metrics) if due else (0, 0)
+    return [_step(connection, live, now_us, answers) for live in due]
 
 
 def take(connection: Connection, service: Service, store_no: int, steps: Sequence[Step]) -> None:
@@ -66,6 +82,7 @@ def take(connection: Connection, service: Service, store_no: int, steps: Sequenc
         live = _live(store, step.live.experiment_no)
         if _is_same(live, step.live):
             _write(connection, store_no, step)
+            note(connection, live.experiment_no, step.mark)
             service.stepped_at_us[live.experiment_no] = step.at_us
             row = {"name": stepped_name(live.experiment_no), "value": step.at_us}
             upsert(connection, schema.progress, [row])
@@ -79,7 +96,10 @@ def stepped_name(experiment_no: int) -> str:
 def publish_first(connection: Connection, store_no: int, experiment_no: int, now_us: int) -> None:
     """Publish version 1 of an experiment that starts."""
     live = _live(load_store(connection, store_no), experiment_no)
-    proposal = _propose(live, [], [], Guarded(), None, now_us)
+    warm = warm_of(connection, live, [], now_us)
+    ramps = grown(live.experiment, [], _active(live), None, [], now_us=now_us, is_start=True)
+    guarded = Guarded(capped=caps_of(ramps, live.experiment.policy.ramp, {}))
+    proposal = _propose(live, [], [], guarded, None, now_us, warm)
     version = PolicyVersion(
         number=1,
         epoch=1,
@@ -111,19 +131,31 @@ def republish(
     keeps = cause in (Cause.RETIRED, Cause.RESUMED)
     promoted = promote if cause is Cause.PROMOTED else (before.get("promoted") if keeps else None)
     cells = read_cells(connection, live)
-    version, body, killed = _decide(connection, live, cells, before, promoted, cause, now_us)
-    _write(connection, store_no, Step(live, now_us, _numbered(live, version), body, killed, {}))
+    mark = mark_of(live.experiment, cells, now_us)  # nothing is said here of the service's answers
+    version, body, killed = _decide(connection, live, cells, before, promoted, cause, mark)
+    explored = exploration_of(connection, live, version, cells, before, body.promoted)
+    body = replace(body, exploration=explored)
+    _write(connection, store_no, Step(live, now_us, _numbered(live, version), body, killed, {}, mark))
 
 
-def _step(connection: Connection, live: LiveExperiment, now_us: int) -> Step:
+def _step(connection: Connection, live: LiveExperiment, now_us: int, answers: tuple[int, int]) -> Step:
     assert live.policy is not None
     cells, before = read_cells(connection, live), last_body(connection, live)
     promoted = before.get("promoted")
-    version, body, killed = _decide(connection, live, cells, before, promoted, Cause.SHARES_MOVED, now_us)
     moves = may_move(connection, live, live.policy, now_us)
+    mark = mark_of(live.experiment, cells, now_us, answers=answers[0], fallbacks=answers[1])
+    version, body, killed = _decide(
+        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=moves
+    )
     chosen = worth_publishing(live.policy, version, before, body, may_move=moves)
     numbered = None if chosen is None else _numbered(live, chosen)
-    return Step(live, now_us, numbered, body, killed, _new_caps(live, cells, now_us))
+    if chosen is not None:
+        explored = exploration_of(connection, live, chosen, cells, before, body.promoted)
+        body = replace(body, exploration=explored)
+    pauses = live.experiment.policy.breakers.action is BreakerAction.PAUSE and bool(
+        tripped(body.breakers) - tripped(before.get("breakers") or ())
+    )
+    return Step(live, now_us, numbered, body, killed, _new_caps(live, cells, now_us), mark, pauses)
 
 
 def _decide(
@@ -133,10 +165,17 @@ def _decide(
     before: Mapping[str, Any],
     promoted: str | None,
     cause: Cause,
-    now_us: int,
+    mark: Mark,
+    *,
+    may_promote: bool = False,
 ) -> tuple[PolicyVersion, Body, frozenset[str]]:
-    """The version these cells ask for, and the variants its guardrails kill."""
+    """The version these cells ask for, and the variants its guardrails kill.
+
+    Only a step promotes by the stop rule, not what a person changed for another reason, and none whose data
+    is not trusted.
+    """
     assert live.policy is not None
+    now_us = mark.at_us
     guarded = guard(
         live.experiment,
         cells,
@@ -150,10 +189,53 @@ def _decide(
     live = replace(live, variant_states=states)
     if promoted is not None and states.get(promoted) is not VariantState.ACTIVE:
         promoted = None
+    ramps = _ramps(live, cells, before, guarded, now_us)
+    guarded = replace(guarded, capped=_capped(live, ramps, guarded))
+    breakers = _breakers(connection, live, before, mark)
     seen = list(candidate_sets(connection, live.experiment_no).values())
-    proposal = _propose(live, cells, seen, guarded, promoted, now_us)
+    warm = warm_of(connection, live, cells, now_us)
+    proposal = _propose(live, cells, seen, guarded, promoted, now_us, warm)
+    stop = stop_of(
+        live,
+        cells,
+        before,
+        guarded,
+        warm,
+        is_burn_in=proposal.burn_in,
+        promoted=promoted,
+        may_promote=may_promote and not any(state.is_tripped for state in breakers),
+        now_us=now_us,
+    )
+    if stop is not None and stop.promote is not None and promoted is None:
+        promoted = stop.promote
+        proposal = _propose(live, cells, seen, guarded, promoted, now_us, warm)
     assert live.policy is not None
-    version = PolicyVersion(
+    if promoted is None and is_adaptive(live.experiment):
+        proposal = _holding(proposal, guarded, live.policy, breakers)
+    version = _next_version(live, proposal, guarded, cause, now_us)
+    drift = _drift(live, cells, before, now_us)
+    body = Body(
+        proposal.held,
+        proposal.burn_in,
+        guarded.entries,
+        promoted,
+        drift,
+        draws=proposal.draws,
+        ramps=[growth.to_json(live.experiment.policy.ramp) for growth in ramps],
+        breakers=[state.to_json() for state in breakers],
+        newcomers=sorted(proposal.newcomers),
+        warm_start=warm.entries or None,
+        stop=stop_to_json(live, stop, before, now_us),
+    )
+    return version, body, guarded.killed
+
+
+def _next_version(
+    live: LiveExperiment, proposal: Proposal, guarded: Guarded, cause: Cause, now_us: int
+) -> PolicyVersion:
+    """The proposal as the version after the one that is served, in the same epoch for now."""
+    assert live.policy is not None
+    return PolicyVersion(
         number=live.policy.number + 1,
         epoch=live.policy.epoch,
         published_at_us=now_us,
@@ -213,7 +295,7 @@ def _drift(
 def _numbered(live: LiveExperiment, version: PolicyVersion) -> PolicyVersion:
     """The version in its epoch: a new one when shares differ, or the experiment was edited."""
     assert live.policy is not None
-    is_new = not same_shares(live.policy, version) or version.cause is Cause.EDITED
+    is_new = not same_shares(live.policy, version) or version.cause in _EDITS
     return replace(version, epoch=live.policy.epoch + int(is_new))
 
 
@@ -224,6 +306,7 @@ def _propose(
     guarded: Guarded,
     promoted: str | None,
     now_us: int,
+    warm: WarmPriors,
 ) -> Proposal:
     return propose(
         live.experiment,
@@ -235,6 +318,8 @@ def _propose(
         last=live.policy,
         time_zone=live.time_zone,
         now=to_datetime(now_us),
+        added=frozenset(live.added),
+        warm=warm,
     )
 
 
@@ -265,7 +350,16 @@ def _write(connection: Connection, store_no: int, step: Step) -> None:
             .values(state=VariantState.KILLED.value, changed_at_us=step.at_us)
         )
     if step.version is not None:
+        before, after = last_body(connection, step.live), step.body.to_json(step.version)
+        record_changes(connection, experiment_no, step.version, before, after)
         publish(connection, experiment_no, step.version, step.body)
+    if step.pauses:
+        table = schema.experiment
+        connection.execute(
+            update(table)
+            .where(table.c.experiment_no == experiment_no)
+            .values(state=Lifecycle.PAUSED.value, version=table.c.version + 1)
+        )
 
 
 def _is_same(now: LiveExperiment, then: LiveExperiment) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from experiments.allocation.drift import DriftState
 from experiments.allocation.published import Cause, PolicyVersion, moved
 from experiments.analysis.guardrails import GuardrailState
 from experiments.fold import DAY_US
@@ -26,6 +27,14 @@ class Body:
     burn_in: bool
     guardrails: Sequence[Mapping[str, Any]]
     promoted: str | None
+    drift: Mapping[str, Any] | None = None  # None where shares do not follow results
+    draws: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    ramps: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    breakers: Sequence[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    newcomers: Sequence[str] = ()
+    warm_start: Mapping[str, Any] | None = None  # by variant: the prior it begins with, and whence
+    stop: Mapping[str, Any] | None = None
+    exploration: Mapping[str, Any] | None = None
 
     def to_json(self, version: PolicyVersion) -> dict[str, Any]:
         """The row's body."""
@@ -35,6 +44,14 @@ class Body:
             "burn_in": self.burn_in,
             "guardrails": list(self.guardrails),
             "promoted": self.promoted,
+            "drift": self.drift,
+            "draws": list(self.draws),
+            "ramps": list(self.ramps),
+            "breakers": list(self.breakers),
+            "newcomers": list(self.newcomers),
+            "warm_start": self.warm_start,
+            "stop": self.stop,
+            "exploration": self.exploration,
         }
 
 
@@ -98,10 +115,29 @@ def may_move(connection: Connection, live: LiveExperiment, last: PolicyVersion, 
     return now_us - moved_at_us >= HOUR_US
 
 
+def _drifts(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and entry["state"] == DriftState.DRIFTING
+
+
 def _states(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     known = {(e["metric"], e["variant"]): e["state"] for e in entries}
     # Becoming computable is no change anybody acts on.
     return {place: state for place, state in known.items() if state not in _QUIET}
+
+
+def _reached(stop: Mapping[str, Any] | None) -> tuple[list[str], str | None]:
+    """What people act on of a stop rule: figures that are known at last change nothing."""
+    return ([], None) if stop is None else (stop["reached"], stop["promote"])
+
+
+def tripped(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The breakers that are tripped."""
+    return {entry["breaker"] for entry in entries if entry["state"] == "tripped"}
+
+
+def _steps(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The steps of variants that ramp; who does not may come and go."""
+    return {entry["variant"]: entry["step"] for entry in entries if entry["step"] is not None}
 
 
 def _acting(states: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:

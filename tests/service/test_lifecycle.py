@@ -145,7 +145,7 @@ def test_variants_are_added_retired_and_resumed(shop: Shop) -> None:
     cap = {"key": "cap", "offer": {"kind": "cross_sell", "sku": "CAP-1", "price": 900, "cost": 300}}
     added = shop.post(f"{PATH}/variants", cap)
     assert (added.status_code, added.json()["version"]) == (201, 3)
-    assert added.json()["variants"][-1] == {"key": "cap", "state": "active"}
+    assert added.json()["variants"][-1].items() >= {"key": "cap", "state": "active"}.items()
     retired = shop.post(f"{PATH}/variants/socks/retire").json()
     assert {"key": "socks", "state": "retired"} in retired["variants"]
     again = shop.post(f"{PATH}/variants/socks/retire").json()
