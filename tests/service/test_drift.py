@@ -1,0 +1,45 @@
+"""The drift alarm through the service: raised, published and shown, and cleared by nothing less."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+
+from service.ledger.verify import verify
+from tests.service.conftest import Shop
+from tests.service.test_definitions import POLICY, bought, clock, enrol, policy, send
+
+DAILY = 60
+
+
+def test_a_week_that_contradicts_the_weeks_before_raises_the_alarm(simulated_shop: Shop) -> None:
+    """21 days at 20 %, then 60 %: the alarm is in the policy within the week, with its figures."""
+    shop, rng = simulated_shop, np.random.default_rng(5)
+    clock(shop, timedelta(0))
+    shop.running(policy={**POLICY, "objective": "conversion_rate", "cadence": "1h"}, attribution_window="1h")
+    states: list[str] = []
+    for day in range(26):
+        clock(shop, timedelta(days=day, hours=9))
+        units = [f"u{day}-{number}" for number in range(DAILY)]
+        enrol(shop, units)
+        buyers = [unit for unit in units if rng.random() < (0.2 if day < 21 else 0.6)]
+        send(shop, [bought(unit, 5000, cost=2000) for unit in buyers])
+        clock(shop, timedelta(days=day, hours=23))
+        found = policy(shop)["drift"] or {"state": "unknown"}  # the first version has looked at nothing
+        states.append(found["state"])
+    assert states[:13] == ["unknown"] * 13
+    assert set(states[15:21]) == {"steady"}
+    assert states[-1] == "drifting"
+    found = policy(shop)["drift"]
+    assert found["p_common"] < 0.001 / 2
+    assert found["recent"][1] > found["before"][1]
+    assert found["changes"]["none"]["recent"] > found["changes"]["none"]["before"]
+    assert verify(shop.database).is_exact
+
+
+def test_fixed_shares_follow_no_results_and_have_no_alarm(simulated_shop: Shop) -> None:
+    clock(simulated_shop, timedelta(0))
+    simulated_shop.running(policy={"kind": "fixed"})
+    clock(simulated_shop, timedelta(days=2))
+    assert policy(simulated_shop)["drift"] is None
