@@ -32,7 +32,7 @@ lint: $(READY) ## Check format, rules, types, imports, and that nothing names th
 bench: $(READY) ## Measure the running service and its peers, and write benchmarks/README.md (ARGS="assign" for a part)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-studies: $(READY) ## Measure coverage under moving shares and write docs/calibration.md (a quarter of an hour)
+studies: $(READY) ## Run the long studies and write docs/calibration.md and docs/policies.md (ARGS="policies" for a part)
 	@$(BIN)/python -m benchmarks.studies $(ARGS)
 
 spark: $(READY) ## Install PySpark beside the rest (it is large, and only one test needs it)
