@@ -99,6 +99,21 @@ class Client:
         """The current policy; with `every_version` all earlier ones too, oldest first (may be megabytes)."""
         return self._get(f"/v1/experiments/{experiment}/policy", {"all": "true"} if every_version else {})
 
+    def guardrail_changes(self, experiment: str) -> list[Json]:
+        """Every change of a guardrail or a circuit breaker, oldest first; none of a service of old."""
+        items: list[Json] = []
+        parameters: dict[str, str] = {"limit": str(_PAGE_SIZE)}
+        while True:
+            try:
+                page = self._get(f"/v1/experiments/{experiment}/guardrail-changes", parameters)
+            except NotFound:
+                return items
+            items += cast("list[Json]", page.get("items") or [])
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return items
+            parameters["cursor"] = str(cursor)
+
     def _get(self, path: str, parameters: dict[str, str]) -> Json:
         try:
             response = self._http.get(path, params=parameters)

@@ -89,6 +89,8 @@ _STATES = {
     "reached": ("warn", "■", "Reached"),
     "alarm": ("bad", "✕", "Alarm"),
     "fail": ("bad", "✕", "Failed"),
+    "tripped": ("bad", "✕", "Tripped"),
+    "closed": ("good", "✓", "In order"),
     "draft": ("none", "○", "Draft"),
     "running": ("good", "●", "Running"),
     "paused": ("warn", "‖", "Paused"),

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, notices, reading, sections
+from dashboard import markup, notices, reading, record, sections
 from dashboard.client import Client, ServiceError
 
 Json: TypeAlias = dict[str, Any]
@@ -67,6 +67,7 @@ def _choose(client: Client) -> None:
         "Matured only", value=not _is_fixed(document), key=f"matured-{key}", help=_MATURED_HELP
     )
     report, policy = client.report(key, segment=segment, matured=matured), _policy(client, key)
+    changes = client.guardrail_changes(key)
     _offer_segments(columns[2], report, key)
     sections.overview(experiment, report, policy)
     if not report.get("units_assigned"):
@@ -79,15 +80,17 @@ def _choose(client: Client) -> None:
         )
         return
     variant = _variant(columns[1], report, key)
-    _results(experiment, report, policy, variant)
+    _results(experiment, report, policy, variant, changes)
 
 
-def _results(experiment: Json, report: Json, policy: Json, variant: str | None) -> None:
+def _results(experiment: Json, report: Json, policy: Json, variant: str | None, changes: list[Json]) -> None:
     document = cast("Json", experiment.get("document") or {})
     sections.verdict(report, policy, variant, fixed=_is_fixed(document))
     if variant is not None:
         sections.headlines(document, report, variant)
         sections.guardrails(document, report, variant)
+    if document.get("guardrails") or changes:
+        record.changes(document, report, policy, changes)
     sections.over_time(report, policy)
     sections.table(experiment, report, variant)
     sections.days_and_checks(report)

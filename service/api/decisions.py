@@ -22,6 +22,7 @@ from service.ledger import schema
 from service.ledger.shown import steps_of
 from service.ledger.units import hashes_of
 from service.problems import not_found
+from service.safety import states_of, struck_out
 from service.wire import answer
 
 
@@ -72,6 +73,9 @@ class Explanation(msgspec.Struct, frozen=True):
     model: str | None = None
     draws: int | None = None
     reason: str | None = None
+    prob_struck_out: dict[str, float] | None = None
+    capped: dict[str, float] = {}
+    guardrails: dict[str, dict[str, str]] = {}  # by variant: the state of each metric then
 
 
 @call(
@@ -218,6 +222,9 @@ def _explain(
         model=None if drawn is None else drawn.model,
         draws=None if drawn is None else drawn.count,
         reason="erased: the person's hash is gone, the race cannot be run again" if unit is None else None,
+        prob_struck_out=struck_out(body, candidates),
+        capped={key: cap for key, cap in version.capped.items() if key in candidates},
+        guardrails=states_of(body, candidates),
     )
 
 

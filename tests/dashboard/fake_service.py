@@ -249,6 +249,27 @@ def policy() -> Json:
     }
 
 
+def changes() -> list[Json]:
+    """A throttle and its end, a kill and its resume, a breaker that tripped; and one nobody acts on."""
+
+    def one(subject: str, variant: str | None, before: str, after: str, numbers: Json, cause: str) -> Json:
+        kind = "guardrail" if variant else "breaker"
+        at = "2026-03-07T08:00:00Z"
+        named = {"kind": kind, "subject": subject, "variant": variant, "before": before, "after": after}
+        return {"at": at, "policy_version": 9, **named, "cause": cause, "numbers": numbers}
+
+    odds = {"warn": 0.9999, "throttle": 0.97, "kill": 0.31}
+    rail = {"prob_breach": odds, "units": 1840.0, "units_control": 5200.0, "reason": None}
+    return [
+        one("conversion_rate", "socks", "unknown", "ok", rail, "shares_moved"),
+        one("conversion_rate", "race-pack", "ok", "throttle", rail, "guardrail"),
+        one("conversion_rate", "race-pack", "throttle", "kill", rail, "guardrail"),
+        one("conversion_rate", "race-pack", "kill", "throttle", rail, "resumed"),
+        one("outcomes", None, "closed", "tripped", {"detail": "0 outcomes in the last hours"}, "breaker"),
+        one("rating_mean", "socks", "throttle", "warn", {"reason": "insufficient_data"}, "edited"),
+    ]
+
+
 def experiment(key: str = "checkout-addon", state: str = "running") -> Json:
     return {
         "key": key,
@@ -276,6 +297,7 @@ class FakeService:
     def __init__(self, port: int = 0) -> None:
         self.experiments = [experiment()]
         self.report, self.policy = report(), policy()
+        self.changes: list[Json] = []
         self.refuse: int | None = None  # 401 or 403 for every call
         self.raw: dict[str, tuple[int, bytes]] = {}  # path -> an answer of its own
         self.page_size = 200
@@ -318,6 +340,8 @@ class FakeService:
         key = path.removeprefix("/v1/experiments/").partition("/")[0]
         if key not in {item["key"] for item in self.experiments}:
             return problem(404, f"there is no experiment {key}")
+        if path.endswith("/guardrail-changes"):
+            return ok({"items": self.changes, "next_cursor": None})
         return ok(self.report if path.endswith("/report") else self.policy)
 
     def close(self) -> None:
