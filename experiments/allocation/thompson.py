@@ -4,12 +4,10 @@ Serving each variant in proportion to P(best) is Thompson sampling in distributi
 floor keeps every propensity away from zero, and the control keeps a guaranteed share.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-
-import numpy as np
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from experiments.allocation.caps import cap_shares
-from experiments.posteriors.protocol import FloatArray
 
 
 def shares(
@@ -109,28 +107,27 @@ def top_two(prob_best: Mapping[str, float], beta: float = 0.5) -> dict[str, floa
     """
     if len(prob_best) < 2:
         return {key: 1.0 for key in prob_best}
-    best = np.array(list(prob_best.values()), dtype=np.float64)
-    best /= best.sum()
-    leader = int(best.argmax())
+    total = sum(prob_best.values())
+    best = [prob / total for prob in prob_best.values()]
+    leader = max(range(len(best)), key=best.__getitem__)
     # The leader's challengers apart: 1 / (1 - a) overflows where they have next to no chance
-    challengers = best.copy()
-    challengers[leader] = 0.0
-    if not challengers.any():
-        challengers[:] = 1.0
-        challengers[leader] = 0.0
+    chances = [0.0 if k == leader else prob for k, prob in enumerate(best)]
+    if not any(chances):
+        chances = [float(k != leader) for k in range(len(best))]
+    left = sum(chances)
     rest = _sums_of_others(best)
-    rest[leader] = np.inf
-    weights = best * (beta + (1 - beta) * _sums_of_others(best / rest))
-    weights += (1 - beta) * best[leader] * challengers / challengers.sum()
-    return dict(zip(prob_best, weights.tolist(), strict=True))
+    seconds = _sums_of_others([0.0 if k == leader else best[k] / rest[k] for k in range(len(best))])
+    return {
+        key: best[k] * (beta + (1 - beta) * seconds[k]) + (1 - beta) * best[leader] * chances[k] / left
+        for k, key in enumerate(prob_best)
+    }
 
 
-def _sums_of_others(values: FloatArray) -> FloatArray:
+def _sums_of_others(values: Sequence[float]) -> list[float]:
     """For each value the sum of all others, from both sides: subtracting it from the total would cancel."""
-    nothing = np.zeros(1)
-    before = np.cumsum(np.concatenate([nothing, values[:-1]]))
-    after = np.cumsum(np.concatenate([nothing, values[:0:-1]]))[::-1]
-    return before + after
+    before = accumulate(values[:-1], initial=0.0)
+    after = reversed([*accumulate(values[:0:-1], initial=0.0)])
+    return [low + high for low, high in zip(before, after, strict=True)]
 
 
 def _among(capped: Mapping[str, float] | None, keys: Collection[str]) -> dict[str, float]:

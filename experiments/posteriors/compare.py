@@ -39,6 +39,7 @@ __all__ = [
 
 _TOLERANCE = 1e-12
 _HALVINGS = 12
+_NOTHING = 1e-26
 
 
 def prob_best(posteriors: Sequence[Posterior]) -> FloatArray:
@@ -143,6 +144,8 @@ def _prob_best_spread(arms: Arms, floor: float | None) -> FloatArray:
         return np.zeros(len(arms.posteriors))
     edges = short_panels(arms, low, high)
     cdfs = arms.cdfs(edges)  # (n_arms, n_edges)
+    first = int(np.searchsorted(np.prod(cdfs[:, 1:], axis=0), _NOTHING))  # left of it the best never lies
+    edges, cdfs = edges[first:], cdfs[:, first:]
     left, right, below, above = edges[:-1], edges[1:], cdfs[:, :-1], cdfs[:, 1:]
     total = np.zeros(len(arms.posteriors))
     halvings = 0

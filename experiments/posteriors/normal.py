@@ -188,5 +188,7 @@ def _log1p_square(z: FloatArray, df: FloatArray) -> FloatArray:
     """log(1 + z^2 / df), also where z^2 overflows."""
     ratio = np.abs(z) / np.sqrt(df)
     large = ratio > 1e8
+    if not large.any():
+        return np.log1p(ratio * ratio)
     small = np.log1p(np.where(large, 0.0, ratio) ** 2)
     return np.where(large, 2 * np.log(np.where(large, ratio, 1.0)), small)
