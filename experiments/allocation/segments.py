@@ -21,12 +21,16 @@ tau^2      by moments: r_kg = m_kg - l_g - D_k has variance sum_j (d_kj - a_j)^2
            V_jg = (1 - w_g)^2 (tau^2 + s_jg^2) + sum_{h != g} w_h^2 (tau^2 + s_jh^2), linear in tau^2;
            the sum of r^2 over their variances at tau^2 = 0 is set to its expectation; at least 0.
 Variance   s^2 - 2 (1 - B)(1 - w_g) s^2 + (1 - B)^2 V_kg: of the arm's own error. The error of l_g is common
-           to the arms of a segment and changes no comparison (as far as their B agree).
-Limits     tau^2 is taken as known; with two or three segments it is rough. Normal; a segment has its own
-           shares once every candidate has 10 units there, before that those of all segments together.
+           to the arms of a segment and changes no comparison (as far as their B agree). To it comes
+           2 (1 - B)^2 r^2 / ((K-1)(G-1)) because tau^2 is estimated, from as many residuals. Without it the
+           squared error of arms' differences is 1.2 to 1.5 times what is stated, with it 0.7 to 1.25 (2 or 3
+           arms, 2 to 5 segments, tau^2 from 0 to twice s^2; 1,500 worlds each).
+Limits     Normal; a segment has its own shares once every candidate has 10 units there, before that those of
+           all segments together.
 
 Sources: Efron and Morris, Data Analysis Using Stein's Estimator (1975); DerSimonian and Laird, Meta-Analysis
-in Clinical Trials (1986) for the moments.
+in Clinical Trials (1986), for the moments; Morris, Parametric Empirical Bayes Inference (1983), for the term
+of an estimated tau^2.
 """
 
 from collections.abc import Sequence
@@ -78,6 +82,7 @@ def shrunk(means: FloatArray, variances: FloatArray, weights: FloatArray) -> Shr
     spread = _spread(between + variances, weights)
     rest = 1.0 - own
     variance = variances - 2.0 * rest * (1.0 - weights) * variances + rest**2 * spread
+    variance += 2.0 * (rest * residuals) ** 2 / ((len(arms) - 1) * (len(weights) - 1))
     return Shrunk(levels + effects[:, np.newaxis] + own * residuals, variance, between, own)
 
 
