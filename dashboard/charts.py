@@ -26,21 +26,27 @@ _GRID = "#e5e7eb"
 
 
 def steps(
-    rows: Sequence[Json], variants: Sequence[str], control: str | None, *, title: str
+    rows: Sequence[Json],
+    variants: Sequence[str],
+    control: str | None,
+    *,
+    title: str,
+    marks: Sequence[Json] = (),
 ) -> alt.LayerChart:
     """Step lines over time of rows {at, variant, value, cause, version}, value in 0..1.
 
+    `marks` {at, cause, version} are thin vertical lines.
+
     `variants` fixes the order, and with it each variant's colour and dash in every chart.
     """
+    x = alt.X(
+        "at:T",
+        title=None,
+        scale=alt.Scale(type="utc"),
+        axis=alt.Axis(format=_time_format(rows), grid=False, labelOverlap=True, tickCount=6, labelColor=_INK),
+    )
     base = alt.Chart(_data(rows)).encode(
-        x=alt.X(
-            "at:T",
-            title=None,
-            scale=alt.Scale(type="utc"),
-            axis=alt.Axis(
-                format=_time_format(rows), grid=False, labelOverlap=True, tickCount=6, labelColor=_INK
-            ),
-        ),
+        x=x,
         y=alt.Y(
             "value:Q",
             title=title,
@@ -60,7 +66,23 @@ def steps(
         strokeDash=alt.StrokeDash("variant:N", scale=_dash_scale(variants, control), legend=_legend())
     )
     points = base.mark_point(size=60, filled=True, opacity=0)  # nothing to see, but easy to hover over
-    return alt.LayerChart(layer=[lines, points]).properties(height=250)
+    layers = [*([_marks(marks, x)] if marks else []), lines, points]
+    return alt.LayerChart(layer=layers).properties(height=250)
+
+
+def _marks(marks: Sequence[Json], x: alt.X) -> alt.Chart:
+    return (
+        alt.Chart(_data(marks))
+        .mark_rule(color=_INK, strokeWidth=1, strokeDash=[1, 3], opacity=0.7)
+        .encode(
+            x=x,
+            tooltip=[
+                alt.Tooltip("cause:N", title="Cause"),
+                alt.Tooltip("at:T", title="At (UTC)", format="%d %b %Y %H:%M", formatType="utc"),
+                alt.Tooltip("version:N", title="Policy version"),
+            ],
+        )
+    )
 
 
 def enrolments(rows: Sequence[Json], variants: Sequence[str], control: str | None) -> alt.Chart:

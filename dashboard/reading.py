@@ -167,6 +167,12 @@ def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[J
     return rows
 
 
+def first_shares(version: Json) -> dict[str, float]:
+    """Shares of the set that most units saw."""
+    sets = cast("list[Json]", version.get("sets") or [{}])
+    return {key: float(value) for key, value in _object(sets[0].get("shares")).items() if value is not None}
+
+
 def drift_hints(policy: Json) -> list[str]:
     """What the drift alarm says while it is raised: which week, and whether the order has changed."""
     drift = _object(policy.get("drift"))

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, cast
 import altair as alt
 import streamlit as st
 
-from dashboard import charts, headline, markup, reading, words
+from dashboard import charts, headline, learning, markup, reading, words
 from dashboard.notices import Notice
 
 Json: TypeAlias = dict[str, Any]
@@ -60,9 +60,9 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
         hints.append(
             "Burn-in: every variant first gets its minimum of visitors, then shares follow the results."
         )
-    hints += reading.drift_hints(policy)
+    hints += [*learning.hints(policy), *reading.drift_hints(policy)]
     promoted = policy.get("promoted")
-    if promoted:
+    if promoted and (policy.get("stop") or {}).get("promote") != promoted:  # that is an alarm of its own
         hints.append(f"{promoted} was promoted by hand: it gets all traffic but the control's share.")
     if not fixed and report.get("matured") is False:
         hints.append(
@@ -71,6 +71,7 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
         )
     if hints:
         st.html(markup.block("".join(f'<div class="hint">{markup.text(hint)}</div>' for hint in hints)))
+    learning.alarms(policy)
 
 
 def headlines(document: Json, report: Json, variant: str) -> None:
@@ -150,13 +151,16 @@ def over_time(report: Json, policy: Json) -> None:
     best = reading.share_rows(policy, str(until) if until else None, "prob_best")
     left, right = st.columns(2)
     with left:
-        st.html(markup.heading("Shares over time", "How much of the traffic each variant gets."))
-        _steps(shares, order, control, "Share of traffic", "No policy version has been published yet.")
+        note = "How much of the traffic each variant gets; a thin line marks what somebody or a rule did."
+        st.html(markup.heading("Shares over time", note))
+        empty = "No policy version has been published yet."
+        _steps(shares, order, control, "Share of traffic", empty, learning.notable(policy))
     with right:
         st.html(markup.heading("P(best) over time", "How probable it is that each variant is the best one."))
         _steps(
             best, order, control, "P(best)", "P(best) appears once shares follow the results, after burn-in."
         )
+    learning.causes(policy, control)
 
 
 def days_and_checks(report: Json) -> None:
@@ -229,10 +233,17 @@ def _trouble(document: Json, report: Json, guardrail: Json) -> str:
     return f"{markup.text(who)} {markup.badge(str(guardrail.get('state')))}"
 
 
-def _steps(rows: list[Json], order: list[str], control: str | None, title: str, empty: str) -> None:
+def _steps(
+    rows: list[Json],
+    order: list[str],
+    control: str | None,
+    title: str,
+    empty: str,
+    marks: list[Json] | None = None,
+) -> None:
     if rows:
         _draw(
-            charts.steps(rows, order, control, title=title),
+            charts.steps(rows, order, control, title=title, marks=marks or []),
             title,
             f"Step lines over time: {title} by variant",
         )

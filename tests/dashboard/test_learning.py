@@ -1,0 +1,153 @@
+"""Alarms, newcomers, priors, causes and exploration: what people read of them."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dashboard import learning
+from tests.dashboard.fake_service import policy
+
+SINCE = "2026-03-20T09:30:00Z"
+STOP = {
+    "name": "stop_rule",
+    "state": "reached",
+    "since": SINCE,
+    "detail": "stopping is recommended: socks is the best with probability 0.991 (not promoted: refund_rate "
+    "is not held)",
+}
+COLLAPSE = {
+    "name": "exploration_collapsed",
+    "state": "alarm",
+    "since": SINCE,
+    "detail": "exploration has collapsed: a variant has 0.20% of the traffic only. Raise policy.floor",
+}
+HEALTH = {
+    "entropy": 0.372,
+    "entropy_trend_per_day": -0.0161,
+    "min_propensity": 0.02,
+    "variants": {"none": {"units": 4200, "ess": 3911.6}, "socks": {"units": 18210, "ess": 17034.2}},
+    "collapsed": [],
+}
+PRIORS = {
+    "none": {"share": 0.4, "units": 200.0, "prior": {"alpha": 1.0}},
+    "socks": {"share": 0.6, "units": 200.0, "prior": {"alpha": 1.0}},
+    "race-pack": {"experiment": "spring", "variant": "pack", "discount": 0.5, "units": 812.4, "prior": {}},
+    "insoles": {
+        "experiment": "old",
+        "variant": "x",
+        "discount": 1.0,
+        "prior": None,
+        "reason": "cost_unknown",
+    },
+}
+
+
+def told() -> dict[str, Any]:
+    """The fake service's policy with everything of this part in it."""
+    found = policy()
+    found["versions"][20]["cause"] = "added"
+    found["versions"][41]["cause"] = "guardrail"
+    found["versions"][58]["cause"] = "replaced"
+    return found | {
+        "alarms": [STOP, COLLAPSE],
+        "newcomers": ["race-pack"],
+        "warm_start": PRIORS,
+        "exploration": HEALTH,
+    }
+
+
+def test_alarms_are_said_with_what_to_do_and_since_when() -> None:
+    stop, collapse = learning.alarm_items(told())
+    assert stop[:2] == ("reached", "Stop rule")
+    assert stop[2].endswith(
+        "Decide: promote a variant, or stop the experiment. Since 20 Mar 2026, 09:30 UTC."
+    )
+    assert collapse[:2] == ("alarm", "Exploration")
+    promoted = {"alarms": [{**STOP, "state": "promoted", "detail": "socks was promoted by the stop rule"}]}
+    assert learning.alarm_items(promoted)[0][2].startswith("Socks was promoted by the stop rule. Since")
+    assert learning.alarm_items({"alarms": [{"name": "new_one", "state": "alarm"}]}) == [
+        ("alarm", "New one", "")
+    ]
+    assert learning.alarm_items({}) == []
+
+
+def test_what_variants_began_with_is_said() -> None:
+    assert learning.hints(told()) == [
+        "race-pack is new and burns in at a share of its own, while the others go on.",
+        "Shares began with an expert's P(best) (none 40\u202f%, socks 60\u202f%), worth 200 units of each.",
+        "race-pack began with the results of pack of spring, worth 812 units.",
+        "insoles could not begin with x of old: The cost of some orders is unknown: send it with them, or set"
+        " the store's cost rate.",
+    ]
+    two = learning.hints({"newcomers": ["a", "b"]})
+    assert two == ["a and b are new and burn in at shares of their own, while the others go on."]
+    assert learning.hints({}) == []
+
+
+def test_every_version_has_its_cause_and_what_moved() -> None:
+    found = told()
+    for number, one in enumerate(found["versions"][:6]):
+        one["cause"] = "edited" if number else "started"
+    rows = learning.cause_rows(found, "none")
+    assert len(rows) == 12
+    numbers = [60, 59, 58, 57, 56, 42, 21, 6, 5, 4, 3, 2]
+    assert [row[1] for row in rows] == [f"<td>{number}</td>" for number in numbers]
+    assert rows[1][2] == "<td>A variant took another&#x27;s place</td>"
+    assert rows[0][2] == "<td>Shares followed the results</td>"
+    assert rows[0][3].startswith("<td>none ")
+    few = {"versions": [version({"a": 0.4, "b": 0.6}), version({"a": 0.45, "b": 0.0, "c": 0.55})]}
+    assert learning.cause_rows(few, None)[0][3] == (
+        "<td>a 45.0\u202f% (+5.0\u202f%), b 0.0\u202f% (−60.0\u202f%), c 55.0\u202f% (+55.0\u202f%)</td>"
+    )
+    gone = {"versions": [version({"a": 0.4, "b": 0.6}), version({"a": 1.0})]}
+    assert learning.cause_rows(gone, None)[0][3] == "<td>a 100.0\u202f% (+60.0\u202f%), b out</td>"
+    assert learning.cause_rows({}, None) == []
+
+
+def version(shares: dict[str, float]) -> dict[str, Any]:
+    return {"policy_version": 1, "published_at": SINCE, "cause": "daily", "sets": [{"shares": shares}]}
+
+
+def test_marks_are_what_somebody_or_a_rule_did() -> None:
+    causes = [row["cause"] for row in learning.notable(told()) if row["cause"] != "Burn in"]
+    assert causes == ["A variant was added", "A guardrail changed", "A variant took another's place"]
+
+
+def test_exploration_is_said_in_one_line() -> None:
+    line = " ".join(learning.exploration_line(told()))
+    for part in ("0.37 of 1, −0.016 a day", "2.0\u202f%", "3,912 of 4,200", "17,034 of 18,210"):
+        assert part in line
+    assert learning.exploration_line({"exploration": {"entropy": None}}) == []
+    steady = {**HEALTH, "entropy_trend_per_day": 0.0, "min_propensity": None}
+    assert "a day" not in " ".join(learning.exploration_line({"exploration": steady}))
+
+
+def test_the_page_shows_all_of_it(fake, page_of) -> None:
+    fake.policy = told()
+    page = page_of(fake.url)
+    page.assert_calm()
+    for part in (
+        "Alarms",
+        "Stop rule",
+        "Why shares moved",
+        "A variant was added",
+        "race-pack is new",
+        "0.37 of 1",
+    ):
+        assert part in page.html, part
+    assert page.charts == 6
+
+
+@pytest.mark.parametrize("field", ["alarms", "newcomers", "warm_start", "exploration", "versions"])
+def test_a_service_of_old_lacks_it_and_the_page_is_calm(fake, page_of, field: str) -> None:
+    fake.policy = copy.deepcopy(told())
+    del fake.policy[field]
+    page_of(fake.url).assert_calm()
+
+
+def test_who_promoted_is_told_apart(fake, page_of) -> None:
+    fake.policy = told() | {"promoted": "socks", "stop": {"promote": "socks"}}
+    assert "promoted by hand" not in page_of(fake.url).html
+    fake.policy["stop"] = {"promote": None}
+    assert "socks was promoted by hand" in page_of(fake.url).html
