@@ -82,8 +82,8 @@ class Arms:
         return np.array([posterior.cdf(x) for posterior in self.posteriors])
 
 
-def arms_of(posteriors: Sequence[Posterior], leader: int | None = None) -> Arms:
-    """Lay arms of positive width out; the sinh coordinate is centred on `leader` (default: highest reach)."""
+def arms_of(posteriors: Sequence[Posterior]) -> Arms:
+    """Lay arms of positive width out; the sinh coordinate is centred on the arm that reaches highest."""
     if _all_beta(posteriors):
         alpha = np.array([posterior.alpha for posterior in posteriors], dtype=np.float64)
         beta = np.array([posterior.beta for posterior in posteriors], dtype=np.float64)
@@ -92,8 +92,7 @@ def arms_of(posteriors: Sequence[Posterior], leader: int | None = None) -> Arms:
         return Arms(posteriors, centre, width, low, high, (alpha[:, None], beta[:, None]), None, 0.0, 1.0)
     reaches = [posterior.reach for posterior in posteriors]
     middles = [middle_of(posterior) for posterior in posteriors]
-    if leader is None:
-        leader = max(range(len(reaches)), key=lambda k: reaches[k][0])
+    leader = max(range(len(reaches)), key=lambda k: reaches[k][0])
     origin, unit = middles[leader], posteriors[leader].width
     if all(
         reach[1] - reach[0] < 2 * _LIGHT * posterior.width

@@ -181,6 +181,15 @@ def test_points_share_a_tie_and_beat_what_is_surely_lower() -> None:
     assert prob_best([StudentT(-1.0, 0.0), Beta(3, 4)]).tolist() == [0.0, 1.0]
 
 
+def test_a_point_beside_a_normal_in_closed_form() -> None:
+    """E[max(0, c - theta)], theta standard Normal: phi(c) + c Phi(c); whichever of them leads."""
+    for point in (-0.3, 0.0, 0.3, 2.0):
+        arms = [StudentT(0.0, 1.0), StudentT(point, 0.0)]
+        loss = float(np.exp(-0.5 * point**2) / sqrt(2 * pi) + point * special.ndtr(point))
+        np.testing.assert_allclose(expected_loss(arms), [loss, loss - point], rtol=1e-9)
+        assert prob_best(arms)[1] == pytest.approx(float(special.ndtr(point)), abs=1e-12)
+
+
 def test_what_cannot_be_said() -> None:
     assert expected_loss([StudentT(0, 1, 1.0), StudentT(0, 1)]).tolist() == [inf, inf]
     assert expected_loss([Beta(2, 3)]).tolist() == [0.0]
