@@ -16,10 +16,11 @@ from experiments.allocation.joint import Joint, JointArm, Wins, draw_wins, seed_
 from experiments.allocation.joint_posteriors import joint_of
 from experiments.allocation.newcomers import NEWCOMER_SHARE, admitted, newcomers
 from experiments.allocation.published import PolicyVersion, PosteriorSummary, Sets, SetShares, summary_of
-from experiments.allocation.segments import by_segment, segment_posteriors
+from experiments.allocation.segments import segment_posteriors
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
 from experiments.allocation.warm_start import WarmPriors
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
+from experiments.analysis.strata import by_segment
 from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import prob_best
 from experiments.statistics import Cell

@@ -101,24 +101,6 @@ def _spread(variances: FloatArray, weights: FloatArray) -> FloatArray:
     return everywhere + (1.0 - 2.0 * weights) * variances
 
 
-def by_segment(cells: Sequence[Cell]) -> list[Cell]:
-    """The same cells, each candidate set split by segment.
-
-    What is standardised over candidate sets is then standardised over segments too, with weights common to
-    all arms.
-    """
-    numbers: dict[tuple[int, str], int] = {}
-    return [
-        replace(
-            cell,
-            key=cell.key._replace(
-                candidate_set=numbers.setdefault((cell.key.candidate_set, cell.key.segment), len(numbers))
-            ),
-        )
-        for cell in cells
-    ]
-
-
 def segment_posteriors(
     experiment: Experiment, cells: Sequence[Cell], candidates: Sequence[str], *, time_zone: str, now: datetime
 ) -> dict[str, AllocationPosteriors]:

@@ -34,11 +34,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.allocation.segments import by_segment
 from experiments.analysis.cohorts import day_counts, units_per_week
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.objective import allocation_posteriors
+from experiments.analysis.strata import by_segment
 from experiments.model import Experiment, PolicyKind, Prior, StopAction, StopRule
 from experiments.posteriors.compare import expected_loss, prob_best, value_remaining
 from experiments.posteriors.protocol import FloatArray, Posterior

@@ -26,8 +26,9 @@ from experiments.analysis.report import (
     VariantReport,
     Verdict,
 )
+from experiments.analysis.strata import by_segment
 from experiments.analysis.verdict import VerdictSettings, leading_treatment, verdict_of
-from experiments.model import Experiment
+from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import value_remaining
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
@@ -67,7 +68,8 @@ def read_out(
     shown = definitions if metric is None else {metric: definitions[metric]}
     only_matured = is_adaptive(experiment) if matured is None else matured
     chosen = select(cells, segment=segment, from_day=from_day, to_day=to_day)
-    cohorts = Cohorts(chosen, only_matured=only_matured, time_zone=time_zone, now=now)
+    compared = _compared(experiment, chosen)
+    cohorts = Cohorts(compared, only_matured=only_matured, time_zone=time_zone, now=now)
     readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=is_adaptive(experiment))
     guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {
@@ -130,10 +132,16 @@ def watch_guardrails(
     is judged by its few units of many short epochs: of what harms by 8 %, kill 4 %, 62 % was gone by 100,000
     units, and 84 % is unweighted.
     """
-    cohorts = Cohorts(cells, only_matured=True, time_zone=time_zone, now=now)
+    compared = _compared(experiment, cells)
+    cohorts = Cohorts(compared, only_matured=True, time_zone=time_zone, now=now)
     definitions = {key: one.winsorised for key, one in metric_definitions(experiment).items()}
     readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=False)
     return _guardrails(experiment, cohorts, readings, previous, at_floor, with_lift=False)
+
+
+def _compared(experiment: Experiment, cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Cells whose units had the same chances: where shares go by segment, those of one segment."""
+    return by_segment(cells) if experiment.policy.kind is PolicyKind.SEGMENT else cells
 
 
 class _Readings:

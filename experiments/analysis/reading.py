@@ -73,13 +73,16 @@ def read_metric(
         table = tabulate(cohort.cells, definition)
     control = experiment.control.key
     missing = {v.key: missing_reason(experiment, cohort, definition, v.key) for v in experiment.variants}
+    # Whom a variant was shown to depends on the context: its units are not the control's.
+    is_by_context = by_epoch and experiment.policy.kind is PolicyKind.CONTEXTUAL
     own: dict[str, Estimate | Reason] = {}
     pairs: dict[str, Pair | Reason] = {}
     for variant in experiment.variants:
         key = variant.key
         own[key] = missing[key] or _own(table, key, by_epoch=by_epoch) or Reason.INSUFFICIENT_DATA
         if key != control:
-            pairs[key] = missing[control] or missing[key] or _pair(table, key, control, by_epoch=by_epoch)
+            why = missing[control] or missing[key] or (Reason.NOT_COMPARABLE if is_by_context else None)
+            pairs[key] = why or _pair(table, key, control, by_epoch=by_epoch)
     comparable = {key: pair for key, pair in pairs.items() if isinstance(pair, Pair)}
     ranking = rank(comparable, control, sign=definition.sign, seed=seed) if comparable else None
     return Reading(definition, table, control, own, pairs, ranking)

@@ -7,7 +7,7 @@ pooling an arm's own units, mistakes a difference between the strata for an effe
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -81,6 +81,24 @@ def tabulate(
     }
     variants = frozenset(variant for variant, _, _ in sums)
     return Table(definition, sums, candidates, all_units, places, variants)
+
+
+def by_segment(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells, each candidate set split by segment.
+
+    What is standardised over candidate sets is then standardised over segments too, with weights common to
+    all arms.
+    """
+    numbers: dict[tuple[int, str], int] = {}
+    return [
+        replace(
+            cell,
+            key=cell.key._replace(
+                candidate_set=numbers.setdefault((cell.key.candidate_set, cell.key.segment), len(numbers))
+            ),
+        )
+        for cell in cells
+    ]
 
 
 def set_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:

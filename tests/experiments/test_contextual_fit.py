@@ -16,6 +16,7 @@ from experiments.allocation.guarding import Guarded
 from experiments.allocation.joint import Joint, JointArm, Limit, draw_wins
 from experiments.allocation.proposal import Proposal, propose
 from experiments.allocation.published import Cause, PolicyVersion
+from experiments.analysis.read_out import read_out
 from experiments.analysis.reading import Reason
 from experiments.model import (
     CustomMetric,
@@ -329,3 +330,13 @@ def test_what_it_comes_to_is_averaged_over_all_units() -> None:
     assert sum((average.prob_best or {}).values()) == pytest.approx(1.0)
     assert column_name(1) == "context[1]"
     assert found.sign == 1
+
+
+def test_the_report_shows_no_naive_lift_of_a_contextual_policy() -> None:
+    """a was shown to those who buy anyway: its own figure stands, a comparison would be of shoppers."""
+    found = read_out(experiment(DEVICE, objective="conversion_rate"), buyers(FLIP), time_zone="UTC", now=NOW)
+    figures = next(v for v in found.variants if v.key == "a").metrics["conversion_rate"].figures
+    assert figures.value == pytest.approx(0.12, abs=0.03)
+    assert figures.lift_rel.value is None
+    assert figures.lift_rel.reason == "not_comparable"
+    assert found.verdict.kind == "insufficient_data"

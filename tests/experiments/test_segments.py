@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.allocation.caps import WHOLE
-from experiments.allocation.guarding import Guarded
+from experiments.allocation.guarding import Guarded, guard
 from experiments.allocation.hashing import race, unit_hash
 from experiments.allocation.proposal import Proposal, propose
 from experiments.allocation.published import Cause, PolicyVersion, moved, same_shares
-from experiments.allocation.segments import by_segment, segment_posteriors, shrunk
+from experiments.allocation.segments import segment_posteriors, shrunk
+from experiments.analysis.read_out import read_out
+from experiments.analysis.strata import by_segment
 from experiments.model import Guardrail, PolicyKind, PolicySettings
 from experiments.posteriors.compare import prob_best
 from experiments.posteriors.normal import StudentT
@@ -276,3 +278,24 @@ def test_splitting_sets_by_segment_changes_no_sum() -> None:
     assert [cell.moments for cell in split] == [cell.moments for cell in FLIP]
     assert len({cell.key.candidate_set for cell in split}) == 2
     assert {cell.key.candidate_set for cell in FLIP} == {FLIP[0].key.candidate_set}
+
+
+def test_report_and_guardrails_compare_within_segments() -> None:
+    """VIPs convert at 50 %, others at 10 %, all arms alike; b went to VIPs, its own mix says +200 %."""
+    counts = {"": {"none": 6000, "a": 6000, "b": 600}, "vip": {"none": 600, "a": 600, "b": 6000}}
+    cells = [bought(key, seg, 0.5 if seg else 0.1, n) for seg, of in counts.items() for key, n in of.items()]
+    rails = (Guardrail("cancel_rate", 0.1, 0.2, 0.4), Guardrail("conversion_rate", 0.1, 0.2, 0.4))
+    made = replace(experiment_of("a", "b", settings=SETTINGS), guardrails=rails)
+    found = read_out(made, cells, time_zone="UTC", now=NOW, metric="conversion_rate")
+    lift = next(v for v in found.variants if v.key == "b").metrics["conversion_rate"].figures.lift_rel
+    assert lift.value == pytest.approx(0.0, abs=0.01)
+    assert found.units_assigned == sum(sum(of.values()) for of in counts.values())
+    worse = [
+        replace(cell, key=cell.key._replace(variant={"none": "b", "b": "none", "a": "a"}[cell.key.variant]))
+        for cell in cells
+    ]  # the control went to VIPs
+    states = guard(made, worse, frozenset(ALL), [], version(proposed(FLIP)), time_zone="UTC", now=NOW)
+    assert {entry["state"] for entry in states.entries if entry["metric"] == "conversion_rate"} == {"ok"}
+    plain = replace(made, policy=replace(SETTINGS, kind=PolicyKind.THOMPSON))
+    naive = guard(plain, worse, frozenset(ALL), [], version(proposed(FLIP)), time_zone="UTC", now=NOW)
+    assert "kill" in {entry["state"] for entry in naive.entries}  # planted: not told apart by segment
