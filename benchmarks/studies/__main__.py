@@ -1,6 +1,7 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration` writes docs/calibration.md, `policies` the figures and the chart of docs/policies.md.
+`calibration` writes docs/calibration.md, `policies` the figures and the chart of docs/policies.md,
+`delays` the figures of docs/delay-and-drift.md.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import numpy as np
 
 from benchmarks.studies.bandit import CONTROL, Arm, Design, simulate
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
+from benchmarks.studies.delays import delays
 from benchmarks.studies.policies import policies
 from experiments.model import Guardrail
 
@@ -49,6 +51,11 @@ def calibration(runs: int | None) -> None:
 def of_policies(runs: int | None) -> None:
     """Regret, the price of publishing rarely, and P(best) against draws."""
     policies(runs=runs or 1_000, seed=SEED)
+
+
+def of_delays(runs: int | None) -> None:
+    """Late orders, rates that change and the drift alarm; the measured half of docs/delay-and-drift.md."""
+    delays(runs=runs or 100, seed=SEED)
 
 
 def killed_by(units: int, *, runs: int) -> float:
@@ -111,7 +118,11 @@ def page(rows: list[Row], looks: tuple[float, float], kills: dict[int, float], r
     return "\n".join(lines)
 
 
-STUDIES: dict[str, Callable[[int | None], None]] = {"calibration": calibration, "policies": of_policies}
+STUDIES: dict[str, Callable[[int | None], None]] = {
+    "calibration": calibration,
+    "policies": of_policies,
+    "delays": of_delays,
+}
 
 
 if __name__ == "__main__":

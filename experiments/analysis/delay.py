@@ -30,8 +30,9 @@ has errors of about sqrt(F (1 - F) / D), which the posteriors that use it do not
 the variants where kappa is infinite. Delays must not change with calendar time.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
@@ -45,6 +46,7 @@ MIN_OUTCOMES = 20
 """Outcomes of all variants together below which there is no curve."""
 
 _EDGES = (np.arange(BINS + 1) / BINS) ** 3
+_EDGE_LIST: list[float] = _EDGES.tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +55,33 @@ class DelayCurve:
 
     horizon_s: float
     reached: tuple[float, ...]
+    areas: tuple[float, ...] = field(init=False)  # integral of F from 0 to each edge, in horizons
+
+    def __post_init__(self) -> None:
+        reached = np.array(self.reached)
+        steps = np.diff(_EDGES) * (reached[1:] + reached[:-1]) / 2.0
+        object.__setattr__(self, "areas", (0.0, *np.cumsum(steps).tolist()))
 
     def mean_over(self, low_s: float, high_s: float) -> float:
         """The mean of F over ages between two, both >= 0 seconds, for units spread evenly between them.
 
-        >>> DelayCurve(8.0, tuple(_EDGES)).mean_over(2.0, 4.0)  # F(age) = age / 8
+        >>> round(DelayCurve(8.0, tuple(_EDGES)).mean_over(2.0, 4.0), 12)  # F(age) = age / 8
         0.375
         """
-        width = high_s - low_s
-        if width <= 0.0:
-            return float(np.interp(low_s / self.horizon_s, _EDGES, self.reached))
-        ends = np.array([low_s, high_s]) / self.horizon_s
-        first, last = np.searchsorted(_EDGES, ends[0], "right"), np.searchsorted(_EDGES, ends[1])
-        inner = _EDGES[first:last]
-        ages = np.concatenate([ends[:1], inner, ends[1:]])
-        values = np.interp(ages, _EDGES, self.reached)
-        area = float(np.sum(np.diff(ages) * (values[1:] + values[:-1]) / 2.0))
-        return area * self.horizon_s / width
+        low, high = low_s / self.horizon_s, high_s / self.horizon_s
+        if high <= low:
+            return self._until(low)[1]
+        return (self._until(high)[0] - self._until(low)[0]) / (high - low)
+
+    def _until(self, age: float) -> tuple[float, float]:
+        """The integral of F from 0 to an age in horizons, and F there."""
+        if age >= 1.0:
+            return self.areas[-1] + (age - 1.0), 1.0
+        j = bisect_right(_EDGE_LIST, age) - 1
+        start, end = _EDGE_LIST[j], _EDGE_LIST[j + 1]
+        first, last = self.reached[j], self.reached[j + 1]
+        here = first + (last - first) * (age - start) / (end - start)
+        return self.areas[j] + (age - start) * (first + here) / 2.0, here
 
 
 @dataclass(frozen=True, slots=True)
