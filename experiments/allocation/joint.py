@@ -16,7 +16,7 @@ Copula   Gaussian: scores are multiplied by the Cholesky root of the variant's p
          carried to the exact margins (Beta, Student-t).
 Margins  the goal's quantiles by cubic Hermite interpolation of 35 exact ones, then linearly at steps of
          1/32 of a standard deviation: an error of about 1e-4 standard deviations. A guardrail is compared
-         where it costs less, in the treatment's normal scores: z_kj > h(z_cj), h tabulated at 97 points.
+         where it costs less, in the treatment's normal scores: z_kj > h(z_cj), h tabulated at 49 points.
 Error    of a probability about 1e-3 for ten variants and 2.5e-3 for a hundred, against quadrature.
 Limits   a dependence beyond correlation is not represented; with posteriors of many units there is none
          (Bernstein-von Mises). Arms equal to the last bit tie in one draw of 16,384, which the first wins.
@@ -35,19 +35,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from experiments.allocation.nets import DRAWS, scrambled_net
 from experiments.errors import BrokenInvariant
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.log_normal import ShiftedLogNormal
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray, Posterior
 
-DRAWS_LOG2 = 14
-DRAWS = 1 << DRAWS_LOG2
-
 _KNOTS = np.linspace(-4.25, 4.25, 35)
 _FINE = np.linspace(-4.25, 4.25, 273)
-_LIMITS = np.linspace(-6.0, 6.0, 97)
-_FEW = 512  # dimensions up to which all draws are made at once; beyond, 2,048 at a time: 64 MB or so
+_LIMITS = np.linspace(-6.0, 6.0, 49)
+_STRUCK_OUT = -1e300
+"""Added to a goal that may not win: below any figure. Who is left out stands lower still, but the control."""
 _NEARLY_ONE = 1.0 - 1e-9  # two metrics that are one and the same have no Cholesky root
 
 
@@ -153,34 +152,36 @@ def draw_wins(joint: Joint, *, without: str | None = None) -> Wins:
     >>> draw_wins(Joint(("none", "socks"), "none", limits, arms, seed=1)).won.tolist()
     [1.0, 0.0]
     """
-    from scipy.stats import qmc  # here, for all of scipy.stats comes with it: 60 MB not every process needs
-
     size, control = 1 + len(joint.limits), joint.keys.index(joint.control)
     dimensions = len(joint.arms) * size
     goals = goal_tables([arm.goal for arm in joint.arms])
     tables = _limit_tables(joint, control)
     roots = [_root(arm) for arm in joint.arms]
     left_out = -1 if without is None else joint.keys.index(without)
-    points = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(joint.seed))
-    rows = DRAWS if dimensions <= _FEW else DRAWS >> 3
-    won, struck = np.zeros(len(joint.arms), dtype=np.int64), np.zeros(len(joint.arms), dtype=np.int64)
-    for _ in range(DRAWS // rows):
-        strata = (points.random(rows).T * DRAWS).astype(np.intp)  # (dimensions, rows)
-        leader, highest = np.full(rows, control), np.full(rows, -np.inf)
-        place = _control_places(strata[control * size :][:size], roots[control])
-        for k in range(len(joint.arms)):
-            own = strata[k * size : (k + 1) * size]
-            goal = goals[k].take(own[0])
-            if k != control:
-                out = _struck(own, roots[k], tables[k], place)
-                struck[k] += np.count_nonzero(out)
-                np.putmask(goal, out, -np.inf)
-            if k != left_out:
-                ahead = goal > highest
-                np.putmask(leader, ahead, k)
-                np.maximum(highest, goal, out=highest)
-        won += np.bincount(leader, minlength=len(won))
-    return Wins(won / DRAWS, struck / DRAWS)
+    net = scrambled_net(dimensions, joint.seed)
+    struck = np.zeros(len(joint.arms))
+    drawn = np.empty((len(joint.arms), DRAWS))
+    of_control = net.strata(control * size, size)
+    place = _control_places(of_control, roots[control])
+    for k in range(len(joint.arms)):
+        own = of_control if k == control else net.strata(k * size, size)
+        goals[k].take(own[0], out=drawn[k], mode="clip")
+        if k != control:
+            out = _struck(own, roots[k], tables[k], place)
+            struck[k] = np.count_nonzero(out)
+            drawn[k] += out * _STRUCK_OUT  # a third of what assigning under the mask costs
+    if left_out >= 0:
+        drawn[left_out] = 0.5 * _STRUCK_OUT if left_out == control else 2.0 * _STRUCK_OUT
+    return Wins(_wins(drawn) / DRAWS, struck / DRAWS)
+
+
+def _wins(drawn: FloatArray) -> NDArray[np.int64]:
+    """How many columns each row is the greatest of; of equal ones the first."""
+    highest = drawn.max(axis=0)
+    won = np.array([np.count_nonzero(row == highest) for row in drawn])  # four times as fast as argmax
+    if won.sum() > drawn.shape[1]:
+        won = np.bincount(drawn.argmax(axis=0), minlength=len(drawn))
+    return won.astype(np.int64)
 
 
 def _struck(
@@ -218,7 +219,7 @@ def _control_places(own: NDArray[np.intp], root: FloatArray) -> list[tuple[NDArr
 
 
 def _limit_tables(joint: Joint, control: int) -> list[list[FloatArray | None]]:
-    """For each variant and guardrail h and its steps over `_LIMITS`, (3, 97); None where nothing is struck.
+    """For each variant and guardrail h and its steps over `_LIMITS`, (3, 49); None where nothing is struck.
 
     h(z) is the treatment's normal score of the limit that control's figure at score z sets. The third row
     holds +1 where scores above h are struck out, -1 where those below.
@@ -233,12 +234,21 @@ def _limit_tables(joint: Joint, control: int) -> list[list[FloatArray | None]]:
             theirs = arm.guards[j]
             if k == control or theirs is None:
                 continue
-            below, above = theirs.cdf(values), theirs.sf(values)
-            h = np.where(below < 0.5, special.ndtri(below), -special.ndtri(above))
-            h = np.clip(h, -40.0, 40.0)
+            h = _scores_at(theirs, values)
             side = np.full_like(h, 1.0 if limit.is_up_bad else -1.0)
             found[k][j] = np.stack([h, np.append(np.diff(h), 0.0), side])
     return found
+
+
+def _scores_at(posterior: Posterior, values: FloatArray) -> FloatArray:
+    """The normal scores of values, each from the nearer tail, at most 40 either way."""
+    is_below = (
+        values < posterior.mean
+    )  # of few degrees of freedom there is none, and the upper tail serves all
+    scores = np.empty_like(values)
+    scores[is_below] = special.ndtri(posterior.cdf(values[is_below]))
+    scores[~is_below] = -special.ndtri(posterior.sf(values[~is_below]))
+    return np.clip(scores, -40.0, 40.0)
 
 
 def goal_tables(goals: Sequence[Posterior]) -> FloatArray:
@@ -246,7 +256,10 @@ def goal_tables(goals: Sequence[Posterior]) -> FloatArray:
     index, rest = _places()
     fine = _fine_quantiles(goals)
     steps = np.diff(fine, axis=1)
-    return fine[:, index] + rest * steps[:, index]
+    tables = steps.take(index, axis=1)
+    tables *= rest
+    tables += fine.take(index, axis=1)
+    return tables
 
 
 def _fine_quantiles(goals: Sequence[Posterior]) -> FloatArray:

@@ -68,13 +68,13 @@ def test_two_normal_arms_are_a_bivariate_normal_probability(rho_c: float, rho_v:
 
 
 @pytest.mark.parametrize("is_up_bad", [True, False])
-def test_a_relative_margin_on_skew_margins_against_a_million_draws(is_up_bad: bool):
+def test_a_relative_margin_on_skew_margins_against_plain_draws(is_up_bad: bool):
     """Betas of few events, a Gaussian copula by SciPy's own quantiles."""
     limit = Limit("m", 0.2, is_up_bad=is_up_bad, absolute=False)
     control: tuple[Any, Any, float] = (Beta(3, 40), Beta(6, 30), 0.5)
     treated: tuple[Any, Any, float] = (StudentT(0.08, 0.02, 4.0), Beta(8, 34), -0.7)
     wins = draw_wins(pair(control, treated, limit))
-    rng, n = np.random.default_rng(8), 10**6
+    rng, n = np.random.default_rng(8), 200_000
     drawn: list[Any] = []
     for goal, guard, rho in (control, treated):
         z = rng.standard_normal((2, n))
@@ -84,7 +84,8 @@ def test_a_relative_margin_on_skew_margins_against_a_million_draws(is_up_bad: bo
     breach = guard_v > 1.2 * guard_c if is_up_bad else guard_v < 0.8 * guard_c
     truth = float(np.mean((goal_v > goal_c) & ~breach))
     assert abs(wins.won[1] - truth) < ERROR + 5 * (truth * (1 - truth) / n) ** 0.5
-    assert abs(wins.struck[1] - breach.mean()) < ERROR
+    struck = float(breach.mean())
+    assert abs(wins.struck[1] - struck) < ERROR + 5 * (struck * (1 - struck) / n) ** 0.5
 
 
 @pytest.mark.parametrize("count", [2, 10, 60])
@@ -147,14 +148,6 @@ def test_a_posterior_without_a_plain_form_is_refused():
 
     with pytest.raises(BrokenInvariant):
         module._plain(Odd())  # type: ignore[arg-type]
-
-
-def test_many_dimensions_are_drawn_in_parts_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch):
-    joint = pair((Beta(3, 40), Beta(3, 40), 0.3), (Beta(4, 40), Beta(3, 50), 0.3), UP_BAD)
-    whole = draw_wins(joint)
-    monkeypatch.setattr(module, "_FEW", 1)
-    parts = draw_wins(joint)
-    assert (whole.won.tolist(), whole.struck.tolist()) == (parts.won.tolist(), parts.struck.tolist())
 
 
 @pytest.mark.parametrize(
