@@ -207,6 +207,16 @@ def test_document_shown_in_full_names_every_field_and_is_valid() -> None:
     assert shown["policy"].keys() == policy.keys() - {"shares", "prior"}
 
 
+def test_examples_of_arms_are_valid() -> None:
+    small = {"key": "small", "touchpoint": "cart", "currency": "EUR"}
+    offers = [{"key": "none", "is_control": True, "offer": {"kind": "none"}}]
+    offers += [{"key": "socks", "offer": {"kind": "cross_sell", "sku": "SOCK-3"}}]
+    shown = [yaml.safe_load(b.text) for b in blocks(DOCS / "arms.md") if b.language == "yaml"]
+    assert len(shown) == 3
+    for part in shown:
+        parse_document({**small, "variants": offers, **part})
+
+
 def test_openapi_document_is_valid_and_publishes_the_experiment_schema(tmp_path: Path) -> None:
     app = create_app(Settings(database_url=f"sqlite:///{tmp_path / 'none.db'}"))
     document = json.loads(json.dumps(openapi_document(app)))
