@@ -13,7 +13,7 @@ is far below what any coefficient can be told to.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import floor, isfinite, log10, prod
 
 from experiments.eligibility import RequestContext, is_same, value_of
 from experiments.model import Feature, FeatureKind
@@ -109,7 +109,8 @@ class Columns:
         found: dict[str, str | int | float | bool | None] = {}
         for feature, code in zip(self.features, encoded, strict=True):
             if feature.kind is FeatureKind.NUMBER:
-                found[feature.name] = feature.center + feature.scale * code / FEATURE_POINT
+                digits = -floor(log10(feature.scale / FEATURE_POINT)) - 1  # those that rounding left
+                found[feature.name] = round(feature.center + feature.scale * code / FEATURE_POINT, digits)
             else:
                 found[feature.name] = feature.values[code - 1] if code else None
         return found

@@ -1,0 +1,161 @@
+"""Policies by context and by segment through the service: learnt, logged, explained, restated and erased."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sqlalchemy import select
+
+from service.ledger import schema
+from service.ledger.verify import verify
+from tests.service.conftest import Shop
+from tests.service.test_definitions import POLICY, bought, clock, parts, policy, send
+
+FEATURES = [
+    {"name": "device", "kind": "category", "values": ["mobile", "desktop"]},
+    {"name": "visits", "kind": "number", "scale": 10},
+]
+FLIP = {
+    ("none", "mobile"): 0.1,
+    ("socks", "mobile"): 0.5,
+    ("none", "desktop"): 0.5,
+    ("socks", "desktop"): 0.1,
+}
+
+
+def ask(shop: Shop, units: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each unit's decision in its context."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts(list(units)):
+        requests = [{"touchpoint": "checkout", "unit_id": unit, "context": units[unit]} for unit in part]
+        answer = shop.post("/v1/assign/batch", {"requests": requests}).json()
+        found |= dict(zip(part, answer["decisions"], strict=True))
+    return found
+
+
+def learn(shop: Shop, by: str, settings: dict[str, Any], days: int = 2, daily: int = 400) -> None:
+    """Shoppers on mobile buy with socks, on desktop without."""
+    rng = np.random.default_rng(7)
+    clock(shop, timedelta(0))
+    shop.running(policy={**POLICY, "objective": "conversion_rate", **settings}, attribution_window="1h")
+    for day in range(days):
+        clock(shop, timedelta(days=day, hours=9))
+        kinds = {f"d{day}-{n}": ("mobile", "desktop")[n % 2] for n in range(daily)}
+        made = ask(shop, {unit: {by: kind, "visits": n % 7} for n, (unit, kind) in enumerate(kinds.items())})
+        bought_by = [u for u, kind in kinds.items() if rng.random() < FLIP[made[u]["variant"], kind]]
+        send(shop, [bought(unit, 5000, cost=2000) for unit in bought_by])
+        clock(shop, timedelta(days=day, hours=12))
+    clock(shop, timedelta(days=days, hours=12))
+
+
+def test_a_contextual_policy_learns_by_context_and_says_so(simulated_shop: Shop) -> None:
+    shop = simulated_shop
+    learn(shop, "device", {"kind": "contextual", "features": FEATURES[:1], "draws": 500})
+    told = policy(shop)
+    assert told["contextual"]["draws"] == 500
+    assert told["contextual"]["model"] == "logistic"
+    assert told["contextual"]["coefficients"]["socks"].keys() == {"1", "device=mobile", "device=desktop"}
+    new = {f"n{n}": {"device": ("mobile", "desktop")[n % 2]} for n in range(2000)}
+    made = ask(shop, new)
+    for kind, best in (("mobile", "socks"), ("desktop", "none")):
+        some = [made[unit] for unit, context in new.items() if context["device"] == kind]
+        shares = {decision["variant"]: decision["propensity"] for decision in some}
+        assert shares[best] > 0.75
+        assert sum(shares.values()) == 1.0
+        counts = Counter(decision["variant"] for decision in some)
+        expected = [shares[key] * len(some) for key in shares]
+        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-4
+    why = shop.get(f"/v1/decisions/{made['n0']['decision_id']}/explain").json()
+    assert why["features"] == {"device": "mobile"}
+    assert (why["model"], why["draws"]) == ("logistic", 500)
+    assert why["replayed_variant"] == made["n0"]["variant"]
+    assert why["shares"][made["n0"]["variant"]] == made["n0"]["propensity"]
+    assert why["prob_best"]["socks"] > 0.9
+    assert verify(shop.database).is_exact
+
+
+def test_numbers_refunds_and_erasure_leave_every_sum_exact(simulated_shop: Shop) -> None:
+    """A refund restates sum x y to the unit; an erased person's features stay, without an id."""
+    shop = simulated_shop
+    learn(
+        shop,
+        "device",
+        {"kind": "contextual", "features": FEATURES, "objective": "margin_per_unit"},
+        daily=200,
+    )
+    assert policy(shop)["contextual"]["model"] == "linear"
+
+    def sum_of_products(*names: str) -> int:
+        with shop.database.read() as connection:
+            products = connection.execute(select(schema.cell.c.products)).scalars()
+            return sum(found.get("*".join(sorted(names)), 0) for found in products)
+
+    before = sum_of_products("context[3]", "margin")
+    with shop.database.read() as connection:
+        orders = list(
+            connection.execute(
+                select(schema.event.c.order_id).where(schema.event.c.type == "order")
+            ).scalars()
+        )
+    unit = next(order for order in orders if int(order.split("-")[1]) % 7 == 3)  # 3 visits of scale 10
+    send(shop, [{"event_id": "r", "type": "refund", "order_id": unit, "amount": 1000}])
+    clock(shop, timedelta(days=3))
+    assert sum_of_products("context[3]", "margin") == before - 1000 * round(65536 * 0.3)
+    assert verify(shop.database).is_exact
+    ask(shop, {"late": {"device": "desktop", "visits": 4}})
+    decision = ask(shop, {"late": {}})["late"]
+    assert shop.call("DELETE", f"/v1/units/{unit}").status_code == 200
+    assert shop.call("DELETE", "/v1/units/late").status_code == 200
+    clock(shop, timedelta(days=3, hours=1))
+    assert verify(shop.database).is_exact
+    why = shop.get(f"/v1/decisions/{decision['decision_id']}/explain").json()
+    assert why["context"] == {}
+    assert why["features"] == {"device": "desktop", "visits": 4.0}
+    assert why["replayed_variant"] is None
+    with shop.database.read() as connection:
+        kept = connection.execute(select(schema.enrolment_features.c.codes)).scalars().all()
+    assert len(kept) == 401
+    assert json.dumps([2, round(65536 * 0.4)]) in {json.dumps(list(codes)) for codes in kept}
+
+
+def test_a_segment_policy_serves_each_segment_its_own(simulated_shop: Shop) -> None:
+    shop = simulated_shop
+    learn(shop, "segment", {"kind": "segment"})
+    told = policy(shop)
+    assert set(told["segments"]) == {"mobile", "desktop"}
+    new = {f"n{n}": {"segment": ("mobile", "desktop", "watch")[n % 3]} for n in range(900)}
+    made = ask(shop, new)
+    for segment, shares in (
+        ("mobile", told["segments"]["mobile"][0]["shares"]),
+        ("desktop", told["segments"]["desktop"][0]["shares"]),
+        ("watch", told["sets"][0]["shares"]),
+    ):
+        some = [made[unit] for unit, context in new.items() if context["segment"] == segment]
+        assert {d["propensity"] for d in some} <= set(shares.values())
+        counts = Counter(decision["variant"] for decision in some)
+        expected = [shares[key] * len(some) for key in shares]
+        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-4
+    assert told["segments"]["mobile"][0]["shares"]["socks"] > 0.75
+    assert told["segments"]["desktop"][0]["shares"]["none"] > 0.75
+    why = shop.get(f"/v1/decisions/{made['n0']['decision_id']}/explain").json()
+    assert why["segment"] == "mobile"
+    assert why["shares"] == told["segments"]["mobile"][0]["shares"]
+    assert why["replayed_variant"] == made["n0"]["variant"]
+    assert (why["features"], why["draws"]) == (None, None)
+    assert verify(shop.database).is_exact
+
+
+def test_new_draws_come_at_most_hourly(simulated_shop: Shop) -> None:
+    shop = simulated_shop
+    learn(shop, "device", {"kind": "contextual", "features": FEATURES[:1], "discount_half_life": "1d"})
+    before = policy(shop)["policy_version"]
+    for minutes in (10, 20, 30):
+        clock(shop, timedelta(days=2, hours=12, minutes=minutes))
+    assert policy(shop)["policy_version"] == before
+    clock(shop, timedelta(days=2, hours=13, minutes=1))
+    assert policy(shop)["policy_version"] == before + 1
