@@ -59,4 +59,4 @@ def ticks(greatest: float) -> list[float]:
     """
     unit = 10.0 ** floor(log10(greatest / 4))
     step = next(factor * unit for factor in (1, 2, 5, 10) if greatest <= 8 * factor * unit)
-    return [number * step for number in range(ceil(greatest / step) + 1)]
+    return [number * step for number in range(ceil(greatest / step - 1e-9) + 1)]

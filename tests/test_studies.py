@@ -1,0 +1,58 @@
+"""The studies run, and write the part of a page that is theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.studies import policies as study
+from benchmarks.studies.chart import line_chart, ticks
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("greatest", "last", "count"), [(123.0, 140, 8), (10_000.0, 10_000, 6), (1.0, 1, 6), (0.07, 0.07, 8)]
+)
+def test_ticks_are_round_and_reach_the_greatest(greatest: float, last: float, count: int) -> None:
+    found = ticks(greatest)
+    assert found[0] == 0
+    assert found[-1] == pytest.approx(last)
+    assert len(found) == count
+
+
+def test_a_chart_puts_points_where_they_belong() -> None:
+    """Axes to 10 and 100 over 632 x 312 pixels from (64, 368): (5, 50) lies in the middle."""
+    text = line_chart("Title", "across", "up", {"one": [(0, 0), (5, 50), (10, 100)], "two": [(0, 10)]})
+    drawn = ElementTree.fromstring(text)
+    first, second = (line.get("points") for line in drawn.iter(f"{SVG}polyline"))
+    assert first == "64.0,368.0 380.0,212.0 696.0,56.0"
+    assert second == "64.0,336.8"
+    assert {"Title", "across", "up", "one", "two", "100"} <= {node.text for node in drawn.iter(f"{SVG}text")}
+
+
+def test_the_study_of_policies_writes_its_part_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "HORIZON", 1_000)
+    monkeypatch.setattr(study, "DRAWS", study.AT_ONCE)
+    page = tmp_path / "policies.md"
+    page.write_text(f"before\n{study.MARKS[0]}\nold\n{study.MARKS[1]}\nafter\n", "utf-8")
+    study.policies(runs=20, seed=1, page=page)
+    text = page.read_text("utf-8")
+    assert text.startswith(f"before\n{study.MARKS[0]}\nTen arms")
+    assert text.endswith(f"{study.MARKS[1]}\nafter\n")
+    assert "old" not in text
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) == 6
+    assert [cells[3].strip() == "–" for cells in rows] == [True, *[False] * 5]
+    assert all(15 < float(cells[1]) < 50 for cells in rows)
+    assert ElementTree.parse(tmp_path / study.CHART).getroot().tag == f"{SVG}svg"
+
+
+def test_the_committed_page_has_both_marks_once() -> None:
+    text = study.PAGE.read_text("utf-8")
+    assert [text.count(mark) for mark in study.MARKS] == [1, 1]
+    assert text.index(study.MARKS[0]) < text.index(study.MARKS[1])
