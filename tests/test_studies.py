@@ -37,10 +37,9 @@ def test_the_study_of_policies_writes_its_part_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "HORIZON", 1_000)
-    monkeypatch.setattr(study, "DRAWS", study.AT_ONCE)
     page = tmp_path / "policies.md"
     page.write_text(f"before\n{study.MARKS[0]}\nold\n{study.MARKS[1]}\nafter\n", "utf-8")
-    study.policies(runs=20, seed=1, page=page)
+    study.policies(runs=20, seed=1, draws=study.AT_ONCE, page=page)
     text = page.read_text("utf-8")
     assert text.startswith(f"before\n{study.MARKS[0]}\nTen arms")
     assert text.endswith(f"{study.MARKS[1]}\nafter\n")

@@ -27,13 +27,13 @@ SHARE, FLOOR = 0.1, 0.01
 SHOWN = "every decision", "every 100", "every 1,000"
 
 
-def policies(*, runs: int, seed: int, page: Path = PAGE) -> None:
+def policies(*, runs: int, seed: int, draws: int = DRAWS, page: Path = PAGE) -> None:
     """Run the studies and put their figures into the page."""
     found = regrets(runs=runs, seed=seed)
-    compared = against_draws(seed=seed)
+    compared = against_draws(seed=seed, draws=draws)
     text = page.read_text("utf-8")
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    figures = "\n".join(written(found, compared, runs, seed))
+    figures = "\n".join(written(found, compared, runs, seed, draws))
     page.write_text(f"{before}{MARKS[0]}\n{figures}\n{MARKS[1]}{after}", "utf-8")
     page.with_name(CHART).write_text(chart(found), "utf-8")
 
@@ -57,7 +57,7 @@ def regrets(*, runs: int, seed: int) -> dict[str, Regret]:
     return found
 
 
-def against_draws(*, seed: int, draws: int = DRAWS) -> dict[str, float]:
+def against_draws(*, seed: int, draws: int) -> dict[str, float]:
     """By posteriors: the greatest distance of a P(best) from its share of the draws, in standard errors."""
     arms: dict[str, list[Posterior]] = {
         "2 proportions": proportions(2),
@@ -97,7 +97,9 @@ def chart(found: dict[str, Regret]) -> str:
     return line_chart("Thompson sampling: what is given away", "decisions", "successes given away", lines)
 
 
-def written(found: dict[str, Regret], compared: dict[str, float], runs: int, seed: int) -> list[str]:
+def written(
+    found: dict[str, Regret], compared: dict[str, float], runs: int, seed: int, draws: int
+) -> list[str]:
     """The figures as the page has them."""
     every = found["`thompson`, every decision"]
     truth, error = REFERENCE[HORIZON]
@@ -120,7 +122,7 @@ def written(found: dict[str, Regret], compared: dict[str, float], runs: int, see
         f"Exact Beta-Thompson sampling written by hand apart from Rialto gives {truth} ± {error:.2f}: "
         f"{every.errors_off(truth, error):.1f} standard errors from the first row.",
         "",
-        f"P(best) by quadrature against {DRAWS:,} draws, the arm that is furthest off: "
+        f"P(best) by quadrature against {draws:,} draws, the arm that is furthest off: "
         + "; ".join(f"{name} {off:.1f} standard errors" for name, off in compared.items())
         + ".",
     ]
