@@ -150,7 +150,7 @@ def _set(keys: tuple[str, ...], found: SetShares) -> dict[str, Any]:
         "shares": {key: share / SHARE_TOTAL for key, share in found.shares.items()},
         "prob_best": None if found.prob_best is None else dict(found.prob_best),
         "posteriors": {
-            key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
+            key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n, "method": summary.method}
             for key, summary in found.posteriors.items()
         },
     }

@@ -316,4 +316,7 @@ def _promoted(experiment: Experiment, keys: Keys, promoted: str, guarded: Guarde
 
 
 def _summaries(found: AllocationPosteriors) -> dict[str, PosteriorSummary]:
-    return {key: summary_of(posterior, found.units[key]) for key, posterior in found.posteriors.items()}
+    return {
+        key: summary_of(posterior, found.units[key], found.methods.get(key))
+        for key, posterior in found.posteriors.items()
+    }

@@ -25,15 +25,22 @@ class Cause(StrEnum):
     PROMOTED = "promoted"
     RESUMED = "resumed"
     RETIRED = "retired"
+    ADDED = "added"
+    REPLACED = "replaced"
+    STOP_RULE = "stop_rule"
 
 
 @dataclass(frozen=True, slots=True)
 class PosteriorSummary:
-    """What a version keeps of a posterior: mean and sd (None where they do not exist), units behind it."""
+    """What a version keeps of a posterior: mean and sd (None where they do not exist), units behind it.
+
+    `method` says by which model it was formed; versions of old do not.
+    """
 
     mean: float | None
     sd: float | None
     n: float
+    method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ def _plain(sets: Sets) -> list[dict[str, Any]]:
             "shares": dict(found.shares),
             "prob_best": None if found.prob_best is None else dict(found.prob_best),
             "posteriors": {
-                key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
+                key: {"mean": summary.mean, "sd": summary.sd, "n": summary.n, "method": summary.method}
                 for key, summary in found.posteriors.items()
             },
         }
@@ -175,12 +182,11 @@ def _sets(plain: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], SetShares
     }
 
 
-def summary_of(posterior: Posterior, n: float) -> PosteriorSummary:
+def summary_of(posterior: Posterior, n: float, method: str | None = None) -> PosteriorSummary:
     """The summary of a posterior resting on n units (discounted ones count in part)."""
     mean, variance = posterior.mean, posterior.variance
-    return PosteriorSummary(
-        mean=mean if isfinite(mean) else None, sd=sqrt(variance) if isfinite(variance) else None, n=n
-    )
+    sd = sqrt(variance) if isfinite(variance) else None
+    return PosteriorSummary(mean if isfinite(mean) else None, sd, n, method)
 
 
 def same_shares(a: PolicyVersion, b: PolicyVersion) -> bool:

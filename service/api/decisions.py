@@ -213,7 +213,7 @@ def _explain(
         posteriors={}
         if published is None
         else {
-            key: {"mean": found.mean, "sd": found.sd, "n": found.n}
+            key: {"mean": found.mean, "sd": found.sd, "n": found.n, "method": found.method}
             for key, found in published.posteriors.items()
         },
         context={} if context is None else context.context,
