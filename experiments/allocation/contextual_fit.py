@@ -23,7 +23,7 @@ from scipy import linalg, special
 from experiments.allocation.features import FEATURE_POINT, Columns, column_name
 from experiments.analysis.maturity import discount, matured
 from experiments.analysis.metrics import MetricDefinition, Terms, metric_definitions
-from experiments.analysis.reading import Reason, is_adaptive
+from experiments.analysis.reading import Reason
 from experiments.model import Experiment, MetricKind, Prior
 from experiments.posteriors.linear import Coupled, LinearRegression, RegressionSums, coupled_linear
 from experiments.posteriors.logistic import UNIFORM_VARIANCE, Trials, coupled_logistic
@@ -65,8 +65,7 @@ def contextual_posterior(
     """The posterior of the objective for these variants, or the reason why there is none."""
     definition = metric_definitions(experiment)[experiment.policy.objective].winsorised
     usable = [cell for cell in cells if cell.key.variant in keys]
-    if is_adaptive(experiment):
-        usable = matured(usable, definition.horizon, time_zone, now)
+    usable = matured(usable, definition.horizon, time_zone, now)
     held = _held(definition, usable)
     if held is not None:
         return held

@@ -340,3 +340,16 @@ def test_the_report_shows_no_naive_lift_of_a_contextual_policy() -> None:
     assert figures.lift_rel.value is None
     assert figures.lift_rel.reason == "not_comparable"
     assert found.verdict.kind == "insufficient_data"
+
+
+def test_a_context_nobody_had_with_a_variant_is_known_from_the_others() -> None:
+    """b was never shown on mobile: its rate there is a guess around everybody's, and a wide one."""
+    rate = {"none": (0.1, 0.3, 0.1), "a": (0.1, 0.3, 0.1), "b": (0.1, 0.3, 0.1)}
+    cells = [one for one in buyers(rate, n=4000) if one.key.variant != "b"]
+    rng = np.random.default_rng(11)
+    codes = 2 * rng.integers(0, 2, (4000, 1))
+    cells.append(cell("b", (DEVICE,), codes, converted=(rng.random(4000) < 0.1).astype(np.int64)))
+    found = posterior(experiment(DEVICE, objective="conversion_rate"), cells)
+    spread = np.sqrt(np.diag(found.coupled.covariance())).reshape(3, 3)
+    assert found.coupled.mean[2, 1] == pytest.approx(found.coupled.mean[0, 1], abs=0.5)
+    assert spread[2, 1] > 10 * spread[0, 1]

@@ -181,6 +181,11 @@ def test_a_segment_with_few_units_follows_the_others() -> None:
     assert sum(served.shares_for(("none", "b"), segment="new").values()) == WHOLE
 
 
+def test_units_that_could_not_have_had_a_variant_say_nothing_of_it() -> None:
+    others = [bought("none", "vip", 0.9, 4000, candidates=("none", "a"), candidate_set=1)]
+    assert proposed([*FLIP, *others]).segments["vip"][ALL] == proposed(FLIP).segments["vip"][ALL]
+
+
 def test_one_segment_alone_is_no_segment() -> None:
     assert proposed([cell for cell in FLIP if not cell.key.segment]).segments == {}
 
