@@ -16,7 +16,7 @@ from experiments.posteriors.beta import Beta
 from experiments.posteriors.compare import prob_best, prob_greater
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.quadrature import SHORT_NODES, running_integral, short_rule
-from tests.experiments.test_compare import exact_prob_greater
+from tests.experiments.test_compare import ARMS, exact_prob_greater
 from tests.statistical import FloatArray
 
 
@@ -125,6 +125,14 @@ def test_no_chance_is_negative() -> None:
         arms = [StudentT(m * scale, w * scale) for m, w in ((0, 1), (1, 0.01), (9, 1), (18, 1), (100, 1))]
         assert prob_best(arms).min() >= 0.0
     assert prob_best([Beta(1 + s, 10_001 - s) for s in range(0, 10_000, 250)]).min() >= 0.0
+
+
+@pytest.mark.parametrize("name", [*ARMS, "a hundred"])
+def test_relabelling_arms_of_any_kind_relabels_their_chances(name: str) -> None:
+    arms = ARMS[name] if name in ARMS else similar_arms(100, 5_000, seed=1)
+    order = np.random.default_rng(8).permutation(len(arms))
+    again = prob_best([arms[k] for k in order])
+    np.testing.assert_allclose(again, prob_best(arms)[order], rtol=0, atol=1e-12)
 
 
 @given(st.floats(-3, 3), st.floats(0.01, 2), st.floats(0.1, 3), st.sampled_from([1.5, 4.0, 200.0, np.inf]))
