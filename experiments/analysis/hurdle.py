@@ -61,14 +61,12 @@ def hurdle_estimates(
     pooled = LogSizes(), LogSizes()
     for up, down in own.values():
         pooled = pooled[0] + up, pooled[1] + down
-    if not pooled[0].n or not strata:
+    if not pooled[0].n or not strata:  # strata hold units of every arm
         return {}
     prior = Hurdle.prior(*pooled)
     found: dict[str, Estimate] = {}
     for arm in arms:
         parts = [table.of(arm, stratum.places) for stratum in strata]
-        if not all(part.n for part in parts):
-            continue
         marginals = [
             prior.updated(part.units, *_total(sizes, arm, stratum.places)).marginal_mean()
             for part, stratum in zip(parts, strata, strict=True)
@@ -92,9 +90,8 @@ def _standardised(weights: Sequence[float], parts: Sequence[ShiftedLogNormal]) -
 def _total(sizes: Mapping[Atom, Signed], arm: str, places: Sequence[tuple[int, int]]) -> Signed:
     up, down = LogSizes(), LogSizes()
     for place in places:
-        more = sizes.get((arm, *place))
-        if more is not None:
-            up, down = up + more[0], down + more[1]
+        more_up, more_down = sizes.get((arm, *place), (LogSizes(), LogSizes()))
+        up, down = up + more_up, down + more_down
     return up, down
 
 

@@ -105,10 +105,10 @@ def test_a_common_change_and_a_change_of_order_are_told_apart(kind):
 
 
 def test_the_alarm_has_hysteresis():
-    """Raised below 0.001, kept up to 0.05, cleared from there; p is twice the smaller of two."""
+    """Raised below 0.0001, kept up to 0.05, cleared from there; p is twice the smaller of two."""
     cells = cells_of(np.random.default_rng(3), 30)
     state, states = None, []
-    for p in (0.01, 0.0006, 0.0004, 0.02, 0.024, 0.026, 0.01):
+    for p in (0.01, 0.00006, 0.00004, 0.02, 0.024, 0.026, 0.01):
         with mock.patch.object(drift, "p_values", lambda _, p=p: (0.9, p)):
             state = look(cells, 31, state).state.value
             states.append(state)

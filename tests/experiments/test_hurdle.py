@@ -108,6 +108,7 @@ def test_the_law_of_sizes_is_checked():
     assert np.mean(np.abs(z) > 3.29) < 0.02
     assert abs(law_z(sizes_of(rng.gamma(1.0, 4000.0, 3000)))) > 3.29
     assert law_z(LogSizes(1, 2.0, 4.0, 7.4)) == 0.0
+    assert law_z(sizes_of(np.full(9, 5.0))) == 0.0
 
 
 def test_the_allocator_reads_the_hurdle_from_histograms():

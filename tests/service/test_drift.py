@@ -32,7 +32,7 @@ def test_a_week_that_contradicts_the_weeks_before_raises_the_alarm(simulated_sho
     assert set(states[15:21]) == {"steady"}
     assert states[-1] == "drifting"
     found = policy(shop)["drift"]
-    assert found["p_common"] < 0.001 / 2
+    assert found["p_common"] < 0.0001 / 2
     assert found["recent"][1] > found["before"][1]
     assert found["changes"]["none"]["recent"] > found["changes"]["none"]["before"]
     assert verify(shop.database).is_exact
