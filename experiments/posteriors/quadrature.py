@@ -52,7 +52,7 @@ class Arms:
     low: FloatArray
     high: FloatArray
     log_odds: tuple[FloatArray, FloatArray] | None  # (alpha, beta), each (n_arms, 1), when all are Beta
-    students: tuple[FloatArray, FloatArray, FloatArray] | None  # (location, scale, df), when all are that
+    students: tuple[FloatArray, FloatArray, FloatArray] | None  # (location - origin, scale, df)
     origin: float
     unit: float
 
@@ -67,18 +67,18 @@ class Arms:
         """Density of each arm per unit of t, shape (n_arms, n_points)."""
         if self.log_odds is not None:
             return log_odds_density(*self.log_odds, t)
+        if self.students is not None:  # counted from the origin: x itself may be a million widths from 0
+            return student_density(*self.students, self.unit * np.sinh(t)) * (self.unit * np.cosh(t))
         x, step = self.points(t)
-        if self.students is not None:
-            return student_density(*self.students, x) * step
         return np.array([posterior.pdf(x) * step for posterior in self.posteriors])
 
     def cdfs(self, t: FloatArray) -> FloatArray:
         """P(arm <= t), shape (n_arms, n_points)."""
         if self.log_odds is not None:
             return log_odds_cdf(*self.log_odds, t)
-        x, _ = self.points(t)
         if self.students is not None:
-            return student_cdf(*self.students, x)
+            return student_cdf(*self.students, self.unit * np.sinh(t))
+        x, _ = self.points(t)
         return np.array([posterior.cdf(x) for posterior in self.posteriors])
 
 
@@ -110,7 +110,7 @@ def arms_of(posteriors: Sequence[Posterior]) -> Arms:
     low, high = (coordinate([reach[side] for reach in reaches]) for side in (0, 1))
     students = None
     if _all_student(posteriors):
-        named = [(posterior.location, posterior.scale, posterior.df) for posterior in posteriors]
+        named = [(posterior.location - origin, posterior.scale, posterior.df) for posterior in posteriors]
         location, scale, df = np.array(named)[..., None].swapaxes(0, 1)
         students = (location, scale, df)
     return Arms(posteriors, coordinate(middles), np.array(widths), low, high, None, students, origin, unit)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from experiments.posteriors import quadrature
+from experiments.posteriors import compare, quadrature
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.compare import prob_best, prob_greater
 from experiments.posteriors.normal import StudentT
@@ -56,6 +56,7 @@ def similar_arms(n_arms: int, n: int, *, seed: int) -> list[Beta]:
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
+@example(89, 89, 187, 187)  # 1.1e-12 off while a panel might err by 1e-12
 @settings(max_examples=40, deadline=None)
 def test_two_arms_of_up_to_a_thousand_units_to_1e_12(n_a: int, s_a: int, n_b: int, s_b: int) -> None:
     a = Beta(1, 1).updated(min(s_a, n_a), n_a - min(s_a, n_a))
@@ -99,6 +100,29 @@ def test_twice_the_nodes_say_the_same(n_arms: int, n: int, monkeypatch: pytest.M
     monkeypatch.setattr(quadrature, "_SHORT", 1.25)
     for name, arms in gathered.items():
         np.testing.assert_allclose(prob_best(arms), once[name], rtol=0, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["proportions", "means"])
+def test_rounding_is_not_halved_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 10^8 units the integrand itself is uncertain by more than a panel may err: that took 13 rounds."""
+    rounds: list[int] = []
+    parts = compare._panel_parts
+
+    def counted(arms: quadrature.Arms, left: FloatArray, *more: FloatArray) -> FloatArray:
+        rounds.append(len(left))
+        return parts(arms, left, *more)
+
+    monkeypatch.setattr(compare, "_panel_parts", counted)
+    means = [StudentT(1e6 + mean, 1.0, 1e7) for mean in np.linspace(0, 2, 100).tolist()]
+    prob_best(similar_arms(100, 100_000_000, seed=3) if name == "proportions" else means)
+    assert len(rounds) <= 4
+    assert sum(rounds) <= 40
+
+
+def test_a_mean_a_million_widths_from_zero_loses_no_digits() -> None:
+    arms = [StudentT(3e7, 0.5), StudentT(3e7 + 0.25, 1.0)]
+    truth = float(special.ndtr(0.25 / np.hypot(0.5, 1.0)))
+    assert prob_best(arms)[1] == pytest.approx(truth, abs=1e-14)
 
 
 @pytest.mark.parametrize("deviations", [3.0, 5.0, 7.0, 7.9])
