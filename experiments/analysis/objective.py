@@ -20,7 +20,7 @@ from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reason, is_adaptive
 from experiments.analysis.strata import Table, parts_of, set_strata, tabulate
 from experiments.analysis.sums import Atom
-from experiments.model import Experiment, Prior, TotalsModel
+from experiments.model import DelayHandling, Experiment, Prior, TotalsModel
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
 
@@ -31,7 +31,8 @@ class AllocationPosteriors:
 
     `posteriors` are of the objective as measured, `better` of the same oriented so that more is better
     (what P(best) compares); `units` are the units behind each: discounted ones, and those
-    of open cohorts, count in part. `methods` say by which model each was formed.
+    of open cohorts, count in part. `methods` say by which model each was formed,
+    and with a delay model from which units.
     """
 
     objective: str
@@ -83,7 +84,10 @@ def allocation_posteriors(
     posteriors = {
         arm: estimate.posterior for arm, estimate in found.items() if estimate.posterior is not None
     }
-    methods = {arm: estimate.method for arm, estimate in found.items()}
+    basis = ""
+    if experiment.policy.delay is DelayHandling.MODEL:
+        basis = "; closed windows, no delay curve yet" if development is None else "; all units by age"
+    methods = {arm: estimate.method + basis for arm, estimate in found.items()}
     short = [arm for arm in candidates if arm not in posteriors]
     if short:
         detail = f"too little data on {', '.join(short)}"

@@ -263,6 +263,14 @@ def test_what_has_no_ages_is_read_from_closed_windows():
     matured = learning(delay=DelayHandling.MATURED)
     assert means(learning(), old, now) == means(matured, cells, now)
     assert means(learning(), cells[:0], now) == {}
+    said = {
+        name: allocation_posteriors(learning(), some, KEYS, time_zone="UTC", now=instant(now)).methods["none"]
+        for name, some in (("with", cells), ("without", old))
+    }
+    assert said == {
+        "with": "beta; all units by age",
+        "without": "beta; closed windows, no delay curve yet",
+    }
     half = [*cells[:10], *[replace(cell, histograms={}) for cell in cells[10:20]], *cells[20:]]
     found = allocation_posteriors(learning(), half, KEYS, time_zone="UTC", now=instant(now))
     assert found.units["none"] < found.units["socks"]

@@ -65,7 +65,7 @@ def test_open_windows_count_and_corrections_restate_what_was_learnt(simulated_sh
     learnt = posteriors(shop)
     assert learnt.keys() == {"none", "socks"}, "no window has closed, and there are posteriors"
     assert 300 < learnt["none"]["n"] + learnt["socks"]["n"] < 600
-    assert learnt["socks"]["method"] == "student-t"
+    assert learnt["socks"]["method"] == "student-t; all units by age"
     assert verify(shop.database).is_exact
     before = held(shop)
     assert any("orders@" in histograms for _, _, histograms in before)
