@@ -189,6 +189,8 @@ def _stirling_rest(z: FloatArray) -> FloatArray:
     series = inverse * (
         1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))
     )
+    if z.min() > 40.0:
+        return series
     direct = special.gammaln(z) - (z - 0.5) * np.log(z) + z - 0.5 * np.log(2 * np.pi)
     return np.where(z > 40.0, series, direct)
 

@@ -176,11 +176,13 @@ def student_cdf(location: Numbers, scale: Numbers, df: Numbers, x: FloatArray) -
 
 def _log_student_constant(df: FloatArray) -> FloatArray:
     """Log of Gamma((df+1)/2) / (Gamma(df/2) sqrt(pi df)); by series where the two gammas would cancel."""
-    few = np.minimum(df, 400.0)
-    direct = special.gammaln((few + 1) / 2) - special.gammaln(few / 2) - 0.5 * np.log(pi * few)
     # Gamma(z + 1/2) / Gamma(z) = sqrt(z) (1 - 1/(8 z) + ...), z = df / 2; in logarithms (DLMF 5.11.13)
     r = 1 / np.maximum(df, 400.0)
     series = -0.5 * log(2 * pi) - r * (1 / 4 - r * r * (1 / 24 - r * r / 20))
+    if df.min() >= 400.0:
+        return series
+    few = np.minimum(df, 400.0)
+    direct = special.gammaln((few + 1) / 2) - special.gammaln(few / 2) - 0.5 * np.log(pi * few)
     return np.where(df < 400, direct, series)
 
 
