@@ -65,9 +65,8 @@ def test_difference_of_normals_in_closed_form() -> None:
     x = np.array([-20.0, 0.0, 2.0, 9.0])
     np.testing.assert_allclose(contrast.cdf(x), special.ndtr((x - 2) / 5), rtol=1e-11)
     np.testing.assert_allclose(contrast.ppf([0.001, 0.8]), 2 + 5 * special.ndtri([0.001, 0.8]), rtol=1e-10)
-    np.testing.assert_allclose(
-        contrast.ppf([1e-6, 1 - 1e-6]), 2 + 5 * special.ndtri([1e-6, 1 - 1e-6]), rtol=1e-8
-    )
+    far = [1e-9, 1 - 1e-9]
+    np.testing.assert_allclose(contrast.ppf(far), 2 + 5 * special.ndtri(far), rtol=1e-7)
     assert contrast.mean() == 2
 
 
