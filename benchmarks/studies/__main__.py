@@ -1,7 +1,7 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
 `calibration` writes docs/calibration.md, `policies` the figures and the chart of docs/policies.md,
-`delays` the figures of docs/delay-and-drift.md.
+`delays` the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
 """
 
 import argparse
@@ -11,16 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.studies.bandit import CONTROL, Arm, Design, simulate
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
+from benchmarks.studies.guardrails import guardrails
 from benchmarks.studies.policies import policies
-from experiments.model import Guardrail
 
 SEED = 2026
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
-TOXIC = {CONTROL: Arm(0.60), "bad": Arm(0.552)}
-KILL = (Guardrail("conversion_rate", 0.01, 0.02, 0.04),)
 
 
 def main() -> None:
@@ -36,7 +33,7 @@ def main() -> None:
 
 
 def calibration(runs: int | None) -> None:
-    """Coverage under moving shares, the worst of many looks, and kills; writes the page."""
+    """Coverage under moving shares, and the worst of many looks; writes the page."""
     runs = runs or 200
     rows: list[Row] = []
     for name, design in DESIGNS.items():
@@ -44,8 +41,7 @@ def calibration(runs: int | None) -> None:
         print(f"{name}: {[round(row.stratified, 3) for row in rows[-5:]]}", file=sys.stderr, flush=True)
     looks = worst_look(DESIGNS["daily, guardrails"], runs=max(1, runs // 2), seed=SEED)
     print(f"looks: {looks}", file=sys.stderr, flush=True)
-    kills = {units: killed_by(units, runs=max(1, runs // 4)) for units in (20_000, 100_000)}
-    PAGE.write_text(page(rows, looks, kills, runs), encoding="utf-8")
+    PAGE.write_text(page(rows, looks, runs), encoding="utf-8")
 
 
 def of_policies(runs: int | None) -> None:
@@ -58,22 +54,12 @@ def of_delays(runs: int | None) -> None:
     delays(runs=runs or 100, seed=SEED)
 
 
-def killed_by(units: int, *, runs: int) -> float:
-    """Share of runs that have killed a variant 8 % below control, kill margin 4 %, after so many units."""
-    design = Design(
-        TOXIC,
-        units // 1000,
-        1000,
-        control_share=0.10,
-        guardrails=KILL,
-        objective="conversion_rate",
-        burn_in=200,
-    )
-    ended = [bool(simulate(design, np.random.default_rng([SEED, n])).killed) for n in range(runs)]
-    return float(np.mean(ended))
+def of_guardrails(runs: int | None) -> None:
+    """Kills in time, and kills of what does not harm; writes its page."""
+    guardrails(runs=runs or 1_000)
 
 
-def page(rows: list[Row], looks: tuple[float, float], kills: dict[int, float], runs: int) -> str:
+def page(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
     """The page's text."""
     error = 1.96 * np.sqrt(0.95 * 0.05 / (3 * runs))
     lines = [
@@ -106,13 +92,8 @@ def page(rows: list[Row], looks: tuple[float, float], kills: dict[int, float], r
         f"{looks[0]:.0%} of runs, and some lift lies 2.97 standard errors or more from the truth in",
         f"{looks[1]:.1%} ({max(1, runs // 2)} replications).",
         "",
-        "## How soon a guardrail kills",
-        "Conversion 60 % against 55.2 %, margins 1, 2 and 4 %, control share 0.10, floor 0.02, objective",
-        f"conversion, {max(1, runs // 4)} replications.",
-        "",
-        "| units | killed |",
-        "|---:|---:|",
-        *(f"| {units:,} | {share:.0%} |" for units, share in kills.items()),
+        "How soon a guardrail kills, and how rarely without cause:",
+        "[guardrails-measured.md](guardrails-measured.md).",
         "",
     ]
     return "\n".join(lines)
@@ -122,6 +103,7 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "calibration": calibration,
     "policies": of_policies,
     "delays": of_delays,
+    "guardrails": of_guardrails,
 }
 
 

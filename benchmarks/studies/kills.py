@@ -40,8 +40,9 @@ def run(
     units: int = 250_000,
     objective: str = "margin_per_unit",
     guardrails: Sequence[Guardrail] = KILL,
+    falls_to: float = 1.0,
 ) -> End:
-    """Run until the first kill.
+    """Run until the first kill; every conversion falls evenly to `falls_to` of itself by the last unit.
 
     The allocator looks every 1,000 units, later every twentieth of those there are, and sees them in full.
     """
@@ -65,7 +66,9 @@ def run(
         shares = version.shares_for(keys)
         counts = rng.multinomial(step, [shares[key] / 2**32 for key in keys])
         for key, n in zip(keys, counts, strict=True):
-            enrol(cells[key].moments, arms[key], int(n), rng)
+            factor = 1 - (1 - falls_to) * min(1.0, done / units)
+            arm = replace(arms[key], conversion=arms[key].conversion * factor)
+            enrol(cells[key].moments, arm, int(n), rng)
         seen = list(cells.values())
         guarded = guard(experiment, seen, everything, entries, version, time_zone="UTC", now=later)
         entries = guarded.entries

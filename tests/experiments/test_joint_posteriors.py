@@ -172,3 +172,16 @@ def test_orders_alone_make_a_ratio_and_nobody_ordering_makes_none():
     found = joint(experiment_of("socks", settings=THOMPSON, guardrails=RAILS), cells)
     assert found is not None
     assert [limit.metric for limit in found.limits] == ["conversion_rate"]
+
+
+def test_a_variant_without_orders_has_no_refund_rate_beside_two_that_have():
+    wide = (*KEYS, "cap")
+    nothing = np.zeros(400, dtype=int)
+    bare: dict[str, Any] = {"converted": nothing, "orders": nothing, "margin": np.arange(400)}
+    cells = [cell_of(key, n=400, candidates=wide, **shoppers(400, 3)) for key in KEYS]
+    cells.append(cell_of("cap", n=400, candidates=wide, **bare))
+    experiment = experiment_of("socks", "cap", settings=THOMPSON, guardrails=RAILS)
+    found = read(experiment, cells, wide)
+    assert [limit.metric for limit in found.limits] == ["conversion_rate", "refund_rate"]
+    assert [arm.guards[1] is None for arm in found.arms] == [False, False, True]
+    assert found.arms[2].correlation[0][2] == 0.0

@@ -142,7 +142,10 @@ def test_holding_keeps_the_last_shares_under_the_caps_of_now_by_segment_too():
         {two: split(none=0.5, socks=0.5)},
         segments={"new": {two: split(none=0.25, socks=0.75)}},
     )
-    fresh = {two: split(none=0.1, socks=0.9), ALL: split(none=0.5, socks=0.25, cap=0.25)}
+    fresh: dict[tuple[str, ...], SetShares] = {
+        two: split(none=0.1, socks=0.9),
+        ALL: split(none=0.5, socks=0.25, cap=0.25),
+    }
     proposal = Proposal(fresh, burn_in=False, held=None)
     kept = holding(proposal, Guarded(), last, "breaker", "why")
     assert kept.held == {"reason": "breaker", "detail": "why"}
