@@ -239,9 +239,7 @@ def _one_order(
             _add(vector, name, value)
 
 
-def _refund_loss(
-    currency: str, balances: Sequence[tuple[OrderFact, OrderBalance]], window: Window
-) -> int:
+def _refund_loss(currency: str, balances: Sequence[tuple[OrderFact, OrderBalance]], window: Window) -> int:
     """What refunds took from the unit's margin: effective refunds less recovered cost."""
     loss = 0
     for order, balance in balances:
