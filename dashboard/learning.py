@@ -13,6 +13,12 @@ _LATEST = 5
 _ALARMS = {
     "stop_rule": ("Stop rule", "Decide: promote a variant, or stop the experiment."),
     "exploration_collapsed": ("Exploration", ""),
+    "breaker_outcomes": ("Circuit breaker: outcomes", "See whether orders still reach the service."),
+    "breaker_exposure": (
+        "Circuit breaker: exposures",
+        "See whether every variant's slot is drawn and reported.",
+    ),
+    "breaker_fallbacks": ("Circuit breaker: answers without the ledger", "See /health/ready and the log."),
 }
 _CAUSES = {
     "started": "Started",
@@ -50,7 +56,7 @@ def alarm_items(policy: Json) -> list[tuple[str, str, str]]:
             said.append(remedy)
         if alarm.get("since"):
             said.append(f"Since {words.instant(str(alarm['since']))}.")
-        items.append(("alarm" if state == "alarm" else "reached", title, " ".join(said)))
+        items.append((state if state in ("alarm", "tripped") else "reached", title, " ".join(said)))
     return items
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboard import record
+from dashboard import learning, record
 from dashboard.client import Client
 from tests.dashboard.fake_service import KEY, changes, experiment, ok
 
@@ -68,3 +68,16 @@ def test_the_record_is_followed_over_its_pages(fake: Any) -> None:
 
         fake.answer = answer
         assert client.guardrail_changes("checkout-addon") == changes()
+
+
+def test_a_tripped_breaker_is_an_alarm_with_what_to_do():
+    detail = "0 outcomes in the last hours where 30 were to be expected"
+    tripped = {
+        "name": "breaker_outcomes",
+        "state": "tripped",
+        "since": "2026-03-07T08:00:00Z",
+        "detail": detail,
+    }
+    ((state, title, said),) = learning.alarm_items({"alarms": [tripped]})
+    assert (state, title) == ("tripped", "Circuit breaker: outcomes")
+    assert said.startswith(f"{detail}. See whether orders still reach the service. Since 7 Mar 2026")
