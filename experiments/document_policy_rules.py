@@ -115,9 +115,9 @@ def _expert(warm: _Document, shares: Any, kind: str | None) -> _Faults:
         remedy = "is required: the rate expected of the control, e.g. 0.03"
         yield FieldError(f"{_POINTER}/rate", "required", remedy)
     if isinstance(rate, int | float) and isinstance(warm.get("units"), int | float):
-        needed = math.ceil(1 / min(rate, 1 - rate))
+        needed = math.ceil(3 / min(rate, 1 - rate) - 1e-9)
         if warm["units"] < needed:
-            remedy = f"at a rate of {rate:g} at least {needed}: an expected success and an expected failure"
+            remedy = f"at a rate of {rate:g} at least {needed}: three expected successes and failures"
             yield FieldError(f"{_POINTER}/units", "too_few", remedy)
     if kind == MetricKind.MEAN and rate is not None and rate is not INVALID:
         remedy = "is for proportions; a mean takes its level from the data; remove it"

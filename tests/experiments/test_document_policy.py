@@ -47,7 +47,7 @@ def test_a_warm_start_is_read_and_written_back() -> None:
         ({**EXPERT, "rate": 0.03}, {}, [("/rate", "not_for_this_metric")]),
         ({**LEARNT, "rate": 0.03}, {"objective": "conversion_rate"}, [("/rate", "without_shares")]),
         ({"shares": SHARES}, {}, [("/units", "required")]),
-        ({**EXPERT, "units": 33, "rate": 0.03}, {"objective": "conversion_rate"}, [("/units", "too_few")]),
+        ({**EXPERT, "units": 99, "rate": 0.03}, {"objective": "conversion_rate"}, [("/units", "too_few")]),
         ({**EXPERT, "units": 3}, {}, [("/units", "too_small")]),
         ({**EXPERT, "shares": {"none": 0.4, "socks": 0.5}}, {}, [("/shares", "shares_sum")]),
         ({**EXPERT, "shares": {"socks": 0.999}}, {}, [("/shares", "shares_sum")]),

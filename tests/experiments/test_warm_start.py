@@ -19,6 +19,7 @@ from experiments.allocation.warm_start import (
 )
 from experiments.analysis.estimates import before_data
 from experiments.analysis.objective import allocation_posteriors
+from experiments.errors import BrokenInvariant
 from experiments.model import (
     CustomMetric,
     Direction,
@@ -31,6 +32,8 @@ from experiments.model import (
     WarmStart,
 )
 from experiments.posteriors.beta import Beta
+from experiments.posteriors.compare import prob_best
+from experiments.posteriors.normal import StudentT
 from experiments.statistics import Cell
 from tests.experiments.cells import cell_of, experiment_of
 
@@ -68,6 +71,22 @@ def test_an_experts_shares_are_the_probabilities_of_being_best_of_the_priors(
     normals = [stats.norm(loc=arm.mean()) for arm in means]  # planted: the tails of a few units forgotten
     if units == 4.0:
         assert np.abs(np.subtract(best_by_scipy(normals, -80, 80), shares)).max() > 1e-3
+
+
+def test_the_hardest_shares_are_met_too() -> None:
+    """Found among 3,000 random ones: Newton on the wrong four equations let the first share run off to 0."""
+    shares = (0.001, 0.4635, 0.0015, 0.001, 0.533)
+    found = expert_betas(shares, 9333.820766423938, 0.00032173319749212816, 0)
+    assert prob_best([Beta(*pair) for pair in found]) == pytest.approx(shares, abs=1e-9)
+    assert prob_best([StudentT(d, 1.0, 4.0) for d in expert_offsets(shares, 4.0)]) == pytest.approx(
+        shares, abs=1e-9
+    )
+
+
+def test_priors_that_are_not_found_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.allocation.warm_start._ROUNDS", 1)
+    with pytest.raises(BrokenInvariant):
+        expert_offsets((0.123, 0.877), 77.0)
 
 
 def test_two_normal_arms_lie_a_normal_quantile_apart() -> None:
