@@ -76,6 +76,9 @@ class Explanation(msgspec.Struct, frozen=True):
     prob_struck_out: dict[str, float] | None = None
     capped: dict[str, float] = {}
     guardrails: dict[str, dict[str, str]] = {}  # by variant: the state of each metric then
+    cause: str | None = None  # why the version was published
+    newcomers: list[str] = []  # candidates that still burned in
+    warm_start: dict[str, Any] = {}  # by candidate: the prior it began with, and whence
 
 
 @call(
@@ -225,6 +228,9 @@ def _explain(
         prob_struck_out=struck_out(body, candidates),
         capped={key: cap for key, cap in version.capped.items() if key in candidates},
         guardrails=states_of(body, candidates),
+        cause=version.cause.value,
+        newcomers=[key for key in body.get("newcomers") or () if key in candidates],
+        warm_start={k: told for k, told in (body.get("warm_start") or {}).items() if k in candidates},
     )
 
 

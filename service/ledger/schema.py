@@ -5,7 +5,7 @@ from typing import cast
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from service.ledger import tables
+from service.ledger import archive_tables, tables
 
 
 def _table(row: type[SQLModel]) -> Table:
@@ -35,7 +35,7 @@ order_balance = _table(tables.OrderBalanceRow)
 unit_total = _table(tables.UnitTotalRow)
 cell = _table(tables.CellRow)
 cart_timer = _table(tables.CartTimerRow)
-archive = _table(tables.ArchiveRow)
-archive_file = _table(tables.ArchiveFileRow)
-archived_event = _table(tables.ArchivedEventRow)
-archived_order = _table(tables.ArchivedOrderRow)
+archive = _table(archive_tables.ArchiveRow)
+archive_file = _table(archive_tables.ArchiveFileRow)
+archived_event = _table(archive_tables.ArchivedEventRow)
+archived_order = _table(archive_tables.ArchivedOrderRow)

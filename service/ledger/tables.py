@@ -21,7 +21,8 @@ def _row_no() -> Any:
     return Field(default=None, sa_column=Column(RowNo, primary_key=True, autoincrement=True))
 
 
-def _big(*, primary_key: bool = False, nullable: bool = False) -> Any:
+def big(*, primary_key: bool = False, nullable: bool = False) -> Any:
+    """A column of 64-bit integers."""
     return Field(
         default=None,
         sa_column=Column(BigInteger, primary_key=primary_key, nullable=nullable, autoincrement=False),
@@ -32,7 +33,8 @@ def _json() -> Any:
     return Field(default=None, sa_column=Column(JSON, nullable=False))
 
 
-def _bytes(length: int) -> Any:
+def bytes_of(length: int) -> Any:
+    """A column of at most so many bytes."""
     return Field(default=None, sa_column=Column(LargeBinary(length), nullable=False))
 
 
@@ -42,13 +44,13 @@ class StoreRow(SQLModel, table=True):
     __tablename__ = "store"
     store_no: int = Field(default=None, primary_key=True)
     key: str = Field(unique=True)
-    secret: bytes = _bytes(32)  # hashes unit ids and signs decision ids
+    secret: bytes = bytes_of(32)  # hashes unit ids and signs decision ids
     is_simulated: bool = False
-    simulated_now_us: int | None = _big(nullable=True)
+    simulated_now_us: int | None = big(nullable=True)
     version: int = 1
     revision: int = 1  # moves whenever anything that serving reads of the store changes
     settings: dict[str, Any] = _json()
-    created_at_us: int = _big()
+    created_at_us: int = big()
 
 
 class KeyRow(SQLModel, table=True):
@@ -63,8 +65,8 @@ class KeyRow(SQLModel, table=True):
     sha256: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False, unique=True))
     scopes: list[str] = _json()
     label: str = ""
-    created_at_us: int = _big()
-    revoked_at_us: int | None = _big(nullable=True)
+    created_at_us: int = big()
+    revoked_at_us: int | None = big(nullable=True)
 
 
 class ExperimentRow(SQLModel, table=True):
@@ -81,9 +83,9 @@ class ExperimentRow(SQLModel, table=True):
     time_zone: str = "UTC"  # of the store when it started: cohort days never move
     caps: dict[str, Any] = _json()  # {} until fixed, then {"version", "caps": {total: [low, high]}}
     report_from_epoch: int = 0  # the audience changed here
-    created_at_us: int = _big()
-    started_at_us: int | None = _big(nullable=True)
-    stopped_at_us: int | None = _big(nullable=True)
+    created_at_us: int = big()
+    started_at_us: int | None = big(nullable=True)
+    stopped_at_us: int | None = big(nullable=True)
 
 
 class VariantRow(SQLModel, table=True):
@@ -95,8 +97,8 @@ class VariantRow(SQLModel, table=True):
     variant_no: int = Field(primary_key=True)
     key: str
     state: str = "active"
-    changed_at_us: int = _big()
-    added_at_us: int | None = _big(nullable=True)  # since the experiment started; None: from the start
+    changed_at_us: int = big()
+    added_at_us: int | None = big(nullable=True)  # since the experiment started; None: from the start
     replaces: str | None = None  # the variant whose place it took
 
 
@@ -107,7 +109,7 @@ class PolicyRow(SQLModel, table=True):
     experiment_no: int = Field(primary_key=True)
     number: int = Field(primary_key=True)
     epoch: int
-    published_at_us: int = _big()
+    published_at_us: int = big()
     body: dict[str, Any] = _json()
 
 
@@ -119,7 +121,7 @@ class GuardrailChangeRow(SQLModel, table=True):
     change_no: int = _row_no()
     experiment_no: int
     policy_version: int  # the first in which it stands
-    at_us: int = _big()
+    at_us: int = big()
     kind: str  # guardrail | breaker
     subject: str  # the metric, or the breaker
     variant: str | None = None  # a breaker is about the whole experiment
@@ -135,11 +137,11 @@ class OperationsMarkRow(SQLModel, table=True):
     __tablename__ = "operations_mark"
     experiment_no: int = Field(primary_key=True)
     hour: int = Field(primary_key=True)
-    at_us: int = _big()  # the last look in the hour
+    at_us: int = big()  # the last look in the hour
     outcome: str
     totals: dict[str, list[int]] = _json()  # by variant: assigned, exposed, outcomes
-    answers: int = _big()  # of the service since it began, as are the fallbacks among them
-    fallbacks: int = _big()
+    answers: int = big()  # of the service since it began, as are the fallbacks among them
+    fallbacks: int = big()
 
 
 class CandidateSetRow(SQLModel, table=True):
@@ -172,7 +174,7 @@ class UnitKeyRow(SQLModel, table=True):
     __table_args__ = ({"sqlite_with_rowid": False},)
     store_no: int = Field(primary_key=True)
     hash16: bytes = Field(default=None, sa_column=Column(LargeBinary(16), primary_key=True))
-    unit_no: int = _big()
+    unit_no: int = big()
 
 
 class ProgressRow(SQLModel, table=True):
@@ -180,14 +182,14 @@ class ProgressRow(SQLModel, table=True):
 
     __tablename__ = "progress"
     name: str = Field(primary_key=True)
-    value: int = _big()
+    value: int = big()
 
 
 class PersonRow(SQLModel, table=True):
     """Which person (the unit_no of the customer) a unit belongs to, from `identify`."""
 
     __tablename__ = "person"
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     person_no: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
 
 
@@ -197,17 +199,17 @@ class AssignmentRow(SQLModel, table=True):
     __tablename__ = "assignment"
     # By unit first: numbers of new units grow, so that their assignments are appended.
     __table_args__ = ({"sqlite_with_rowid": False},)
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     variant_no: int
-    share: int = _big()  # over 2^32: the propensity actually used
+    share: int = big()  # over 2^32: the propensity actually used
     set_no: int
     policy_version: int
     epoch: int
     segment: str = ""
     is_forced: bool = False
-    at_us: int = _big()
+    at_us: int = big()
 
 
 class DecisionContextRow(SQLModel, table=True):
@@ -215,7 +217,7 @@ class DecisionContextRow(SQLModel, table=True):
 
     __tablename__ = "decision_context"
     __table_args__ = ({"sqlite_with_rowid": False},)
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     rejected: dict[str, str] = _json()
@@ -230,7 +232,7 @@ class EnrolmentFeaturesRow(SQLModel, table=True):
 
     __tablename__ = "enrolment_features"
     __table_args__ = ({"sqlite_with_rowid": False},)
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     codes: list[int] = _json()
@@ -242,10 +244,10 @@ class ShownRow(SQLModel, table=True):
     __tablename__ = "shown"
     __table_args__ = (Index("shown_decision", "unit_no", "experiment_no", "period"),)
     shown_no: int = _row_no()
-    unit_no: int = _big()
+    unit_no: int = big()
     experiment_no: int
     period: int
-    at_us: int = _big()
+    at_us: int = big()
     reason: str
     is_first: bool = False  # this was shown at the enrolment itself
 
@@ -285,14 +287,14 @@ class EventRow(SQLModel, table=True):
     store_no: int
     event_id: str
     type: str
-    occurred_at_us: int = _big()
-    received_at_us: int = _big()
+    occurred_at_us: int = big()
+    received_at_us: int = big()
     is_clamped: bool = False
-    digest: bytes = _bytes(16)  # of the content as sent: same key and digest = duplicate
+    digest: bytes = bytes_of(16)  # of the content as sent: same key and digest = duplicate
     order_id: str | None = None
     refund_id: str | None = None
     experiment_no: int | None = None  # the decision it names
-    decision_unit_no: int | None = _big(nullable=True)
+    decision_unit_no: int | None = big(nullable=True)
     decision_period: int | None = None
     body: dict[str, Any] = _json()
 
@@ -302,8 +304,8 @@ class EventUnitRow(SQLModel, table=True):
 
     __tablename__ = "event_unit"
     __table_args__ = (Index("event_unit_event", "event_no"), {"sqlite_with_rowid": False})
-    unit_no: int = _big(primary_key=True)
-    event_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
+    event_no: int = big(primary_key=True)
     kinds: int
 
 
@@ -321,9 +323,9 @@ class MarkRow(SQLModel, table=True):
     __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice
     mark_no: int = _row_no()
     store_no: int
-    unit_no: int | None = _big(nullable=True)
+    unit_no: int | None = big(nullable=True)
     order_id: str | None = None
-    at_us: int = _big()  # the machine's time, for the folder's lag
+    at_us: int = big()  # the machine's time, for the folder's lag
 
 
 class OrderBalanceRow(SQLModel, table=True):
@@ -333,16 +335,16 @@ class OrderBalanceRow(SQLModel, table=True):
     __table_args__ = (Index("order_balance_time", "store_no", "at_us"),)
     store_no: int = Field(primary_key=True)
     order_id: str = Field(primary_key=True)
-    at_us: int = _big()
+    at_us: int = big()
     is_order: bool
     is_converted: bool
-    amount_minor: int = _big()
-    refunded_minor: int = _big()
-    over_refunded_minor: int = _big()
+    amount_minor: int = big()
+    refunded_minor: int = big()
+    over_refunded_minor: int = big()
     is_refunded: bool
     is_cancelled: bool
     orphan_refunds: int
-    orphan_refunded_minor: int = _big()
+    orphan_refunded_minor: int = big()
 
 
 class UnitTotalRow(SQLModel, table=True):
@@ -350,7 +352,7 @@ class UnitTotalRow(SQLModel, table=True):
 
     __tablename__ = "unit_total"
     __table_args__ = ({"sqlite_with_rowid": False},)
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
     cell_no: int
@@ -382,62 +384,6 @@ class CartTimerRow(SQLModel, table=True):
     """The next instant at which a cart of this unit counts as abandoned."""
 
     __tablename__ = "cart_timer"
-    unit_no: int = _big(primary_key=True)
+    unit_no: int = big(primary_key=True)
     store_no: int
     due_at_us: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))
-
-
-# ---- archive: raw events that lie in Parquet files, and what is kept of each here
-
-
-class ArchiveRow(SQLModel, table=True):
-    """Where the ledger's archive lies; no row as long as nothing was archived."""
-
-    __tablename__ = "archive"
-    archive_no: int = Field(default=None, primary_key=True)
-    root: str  # a directory; paths of files are below it
-
-
-class ArchiveFileRow(SQLModel, table=True):
-    """A sealed file of the archive: events of one day, and what proves that it is whole."""
-
-    __tablename__ = "archive_file"
-    file_no: int = Field(default=None, primary_key=True)
-    store_no: int
-    path: str = Field(unique=True)
-    day: str  # of the events, in the store's time zone when they were archived
-    rows: int
-    checksum: bytes = _bytes(32)  # of the rows' content
-    file_bytes: int = _big()
-    file_hash: bytes = _bytes(32)  # of the file as it lies on disk
-    sealed_at_us: int = _big()
-
-
-class ArchivedEventRow(SQLModel, table=True):
-    """What stays of an archived event: its keys, so that it is still a duplicate, and its file."""
-
-    __tablename__ = "archived_event"
-    __table_args__ = (
-        Index("archived_event_key", "store_no", "event_id", unique=True),
-        Index("archived_event_file", "file_no"),
-    )
-    event_no: int = _big(primary_key=True)
-    store_no: int
-    event_id: str
-    digest: bytes = _bytes(16)
-    occurred_at_us: int = _big()
-    experiment_no: int | None = None
-    file_no: int
-
-
-class ArchivedOrderRow(SQLModel, table=True):
-    """Which archived events are an order (it has a currency) or a change of one (it has none)."""
-
-    __tablename__ = "archived_order"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    store_no: int = Field(primary_key=True)
-    order_id: str = Field(primary_key=True)
-    event_no: int = _big(primary_key=True)
-    digest: bytes = _bytes(16)
-    refund_id: str | None = None
-    currency: str | None = None

@@ -91,6 +91,9 @@ def test_a_variant_comes_while_the_others_go_on_and_one_takes_anothers_place(sim
     rate = sum(w * round(0.4 * n) / n for w, n in zip(weights, counts, strict=True))
     assert prior["units"] == pytest.approx(units)
     assert prior["prior"] == pytest.approx({"alpha": 1 + units * rate, "beta": 1 + units * (1 - rate)})
+    decided = shop.post("/v1/assign", {"touchpoint": "checkout", "unit_id": "somebody"}).json()
+    why = shop.get(f"/v1/decisions/{decided['decision_id']}/explain").json()
+    assert (why["cause"], why["newcomers"], list(why["warm_start"])) == ("replaced", ["hat"], ["hat"])
     third = trade(shop, 2, 700, none=0.2, cap=0.4, hat=0.4)
     assert "socks" not in third.values()
     found = policy(shop)
@@ -213,18 +216,18 @@ RULE = {"prob_best_above": 0.95, "action": "promote"}
 
 def test_a_stop_rule_promotes_and_leaves_its_cause(simulated_shop: Shop) -> None:
     shop = simulated_shop
-    rails = [{"metric": "refund_rate", "warn": 0.3, "throttle": 0.9, "kill": 2.0}]
+    rails = [{"metric": "rating_mean", "warn": 1, "throttle": 2, "kill": 5}]
     opened(shop, stop_rule=RULE, guardrails=rails)
     assert policy(shop)["stop"] is None or policy(shop)["stop"]["state"] == "waiting"
     trade(shop, 0, 600, none=0.2, socks=0.5)
     found = policy(shop)
     assert found["stop"]["state"] == "reached", found["guardrails"]
     assert found["stop"]["reached"] == ["prob_best"]
-    assert found["stop"]["blocked"] == ["guardrail:refund_rate"]  # nobody has returned anything: not known
+    assert found["stop"]["blocked"] == ["guardrail:rating_mean"]  # nobody has rated anything: it is not known
     assert found["promoted"] is None
     alarm = found["alarms"][0]
     assert (alarm["name"], alarm["state"]) == ("stop_rule", "reached")
-    assert "not promoted: refund_rate is not held" in alarm["detail"]
+    assert "not promoted: rating_mean is not held" in alarm["detail"]
     check = next(c for c in shop.get(f"{PATH}/report").json()["checks"] if c["name"] == "stop_rule")
     assert (check["state"], check["detail"]) == ("reached", found["stop"]["detail"])
 

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from service.ledger import tables as tables  # fills SQLModel.metadata
+from service.ledger import archive_tables as archive_tables  # both fill SQLModel.metadata
+from service.ledger import tables as tables
 
 context.configure(
     connection=context.config.attributes["connection"],
