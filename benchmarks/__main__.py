@@ -18,7 +18,18 @@ from typing import Any, NoReturn
 from benchmarks import machine, results
 from benchmarks.bench import Bench
 from benchmarks.page import write_page
-from benchmarks.parts import allocation, decisions, folding, growth, latency, memory, peers, profile, reports
+from benchmarks.parts import (
+    allocation,
+    contextual,
+    decisions,
+    folding,
+    growth,
+    latency,
+    memory,
+    peers,
+    profile,
+    reports,
+)
 from benchmarks.wrk import BenchmarkFailed, find_wrk
 
 PAGE = Path(__file__).with_name("README.md")
@@ -33,6 +44,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "growth": growth.growth,
     "reports": reports.reports,
     "allocation": allocation.allocation,
+    "contextual": contextual.contextual,
     "peers": peers.peers,
     "profile": profile.profile,
 }

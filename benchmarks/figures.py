@@ -111,6 +111,17 @@ def _allocation(kind: str, arms: int, at_most: float) -> Goal:
     )
 
 
+def _contextual(peer: str, at_most: float) -> Goal:
+    return Goal(
+        f"CPU of shares by context, 1,000 draws, over one choice of {peer}'s linear Thompson sampling",
+        "contextual",
+        lambda data: [
+            ours / theirs for ours, theirs in zip(data["us"]["shares alone"], data["us"][peer], strict=True)
+        ],
+        at_most=at_most,
+    )
+
+
 GOALS = [
     _path("assign, new unit, SQLite", "assign", "new", 1.0),
     _path("assign, known unit, SQLite", "assign", "known", 1.2),
@@ -154,6 +165,8 @@ GOALS = [
         )
         for arms in (10, 100)
     ),
+    _contextual("mabwiser", 0.1),
+    _contextual("pymab", 1.0),
     _peer("assign, new unit, over unleash-server", "unleash", 4),
     _peer("assign, new unit, over a Python OFREP server", "ofrep", 2),
     Goal(

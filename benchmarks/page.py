@@ -44,6 +44,7 @@ SECTIONS = (
     ("memory", "Memory", sections.memory),
     ("reports", "Reports", sections.reports),
     ("allocation", "Allocation", sections.allocation),
+    ("contextual", "Decisions by context", sections.contextual),
     ("peers", "Peers, side by side", sections.peers),
 )
 

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
+from experiments.allocation.features import GROUPED_MAX
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID
@@ -11,6 +13,9 @@ from experiments.model import FeatureKind, MetricKind, PolicyKind
 
 _Document = Mapping[str, Any]
 _Faults = Iterator[FieldError]
+
+_OF_SOME_UNITS = frozenset({"take_rate", "click_through_rate", "repeat_rate"})
+"""Proportions of exposed units, or of buyers: sums over columns are kept of all units alone."""
 
 COEFFICIENTS_MAX = 1024
 """Variants times columns: beyond that no traffic could tell the coefficients."""
@@ -37,6 +42,7 @@ def feature_faults(policy: _Document, kind: str | None, variants: int) -> _Fault
     if kind == MetricKind.RATIO:
         remedy = "a contextual policy raises a mean or a proportion; use e.g. margin_per_unit"
         yield FieldError("/policy/objective", "not_for_this_policy", remedy)
+    yield from _combined(policy, sound)
     columns = 1 + sum(len(item.get("values") or (0,)) for _, item in sound)
     if variants * columns > COEFFICIENTS_MAX:
         remedy = f"{variants} variants x {columns} columns are more than {COEFFICIENTS_MAX}; tell fewer apart"
@@ -44,6 +50,19 @@ def feature_faults(policy: _Document, kind: str | None, variants: int) -> _Fault
     elif policy.get("draws", 0) * variants * columns > PUBLISHED_MAX:
         most = PUBLISHED_MAX // (variants * columns)
         yield FieldError("/policy/draws", "too_many", f"with these features at most {most}")
+
+
+def _combined(policy: _Document, features: list[tuple[str, Any]]) -> _Faults:
+    """What a contextual policy does not go with."""
+    for name, plain in (("warm_start", None), ("delay", "matured"), ("model", "student_t")):
+        if policy.get(name, plain) != plain:
+            remedy = "a contextual policy learns from matured units with priors of its own; remove it"
+            yield FieldError(f"/policy/{name}", "not_for_this_policy", remedy)
+    contexts = prod(1 + len(item.get("values") or ()) for _, item in features)
+    is_counted = contexts <= GROUPED_MAX and all(item.get("values") for _, item in features)
+    if policy.get("objective") in _OF_SOME_UNITS and not is_counted:
+        remedy = f"is of some units only: categories alone, at most {GROUPED_MAX} contexts, found others"
+        yield FieldError("/policy/objective", "needs_categories", remedy)
 
 
 def _feature(pointer: str, item: _Document) -> _Faults:

@@ -14,6 +14,8 @@ UNLEASH = "7.5.1"
 FAST_FEATURE = "0.0.2"
 GROWTHBOOK = "4.0.0"
 PY_SPY = "0.4.3"
+MABWISER = "2.7.4"
+PYMAB = "2.0.1"
 INSTALL_S_MAX = 600
 
 
@@ -26,6 +28,19 @@ def python_with_peers(work: Path) -> Path:
         *(f"{name}=={version(name)}" for name in ("litestar", "msgspec", "uvicorn", "uvloop", "httptools")),
     ]
     folder = work / "python-peers"
+    python = folder / "bin" / "python"
+    _once(
+        folder,
+        " ".join([*wanted, sys.version.split()[0]]),
+        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
+    )
+    return python
+
+
+def python_with_bandits(work: Path) -> Path:
+    """A Python that has the bandit libraries which decide by linear Thompson sampling, with our NumPy."""
+    wanted = [f"mabwiser=={MABWISER}", f"pymab=={PYMAB}", f"numpy=={version('numpy')}"]
+    folder = work / "python-bandits"
     python = folder / "bin" / "python"
     _once(
         folder,

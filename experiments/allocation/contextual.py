@@ -7,9 +7,10 @@ control its minimum c and what caps leave.
 
 All in exact arithmetic, so that every machine and every replay finds the same integers: draws are kept as
 integer multiples (up to 2^23) of one power of two, contexts as integers up to 2^19 with at most 17 of them
-not 0, and the sum of their products stays below 2^53, within which doubles are integers. Draws are published
-less their mean over arms and draws, which no comparison sees, so that what is rounded is the difference
-between arms (by less than 1e-6 of the largest).
+not 0, and the sum of their products stays below 2^53, within which doubles are integers. (Single precision,
+at half the cost, decides the draws in which nobody is as near to the winner as it may err.) Draws are
+published less their mean over arms and draws, which no comparison sees, so that what is rounded is the
+difference between arms (by less than 1e-6 of the largest).
 
 Error of a share: sqrt(w (1 - w) / draws), 0.016 at most with 1,000 draws; the same draws serve everyone until
 the next version, so the propensity itself is exact.
@@ -56,21 +57,27 @@ class ContextualDraws:
     struck: bytes = field(default=b"", repr=False)
     basis: str = ""
     caps: Mapping[str, float] = field(default_factory=dict[str, float])
-    _matrix: FloatArray = field(init=False, repr=False, compare=False)
+    _matrix: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    _shape: tuple[int, int] = field(init=False, repr=False, compare=False)  # arms and draws
+    _doubt: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # of 1 in each column
 
     def __post_init__(self) -> None:
-        found = np.frombuffer(self.data, dtype="<f4").astype(np.float64)
+        found = np.frombuffer(self.data, dtype="<f4").astype(np.float32)
         if len(found) % (len(self.keys) * len(self.columns)) or self.control not in self.keys:
             raise BrokenInvariant(f"{len(found)} draws of {self.keys} x {self.columns}")
         matrix = found.reshape(len(self.columns), -1)
+        largest = np.abs(matrix).max(axis=1)
         if self.struck:
             matrix[0, _unpacked(self.struck, matrix.shape[1])] = _OUT
         object.__setattr__(self, "_matrix", matrix)
+        object.__setattr__(self, "_shape", (len(self.keys), matrix.shape[1] // len(self.keys)))
+        # A sum of n rounded products errs by n 2^-24 of their sizes at most; for two arms, twice to spare.
+        object.__setattr__(self, "_doubt", 4 * (len(self.columns) + 2) * np.float32(2.0**-24) * largest)
 
     @property
     def count(self) -> int:
         """How many draws there are."""
-        return self._matrix.shape[1] // len(self.keys)
+        return self._shape[1]
 
     def coefficients(self) -> FloatArray:
         """The draws in the metric's unit (log-odds for a logistic model), (draws, arms, columns)."""
@@ -82,18 +89,34 @@ class ContextualDraws:
 
         A candidate that has come since is in no draw.
         """
-        arms = [place for place, key in enumerate(self.keys) if key in candidates]
-        scores = np.array(row, dtype=np.float64).dot(self._matrix).reshape(len(self.keys), -1)
-        if len(arms) < len(self.keys):
-            scores = scores[arms]
-        top = np.maximum.reduce(scores, axis=0)
-        counts = [int(np.count_nonzero(own == top)) for own in scores]
-        if sum(counts) != scores.shape[1]:
-            counts = np.bincount(scores.argmax(axis=0), minlength=len(arms)).tolist()
-        won = dict.fromkeys(candidates, 0)
-        for place, count in zip(arms, counts, strict=True):
-            won[self.keys[place]] = count
-        return won
+        return dict.fromkeys(candidates, 0) | dict(self._won(tuple(candidates), row))
+
+    def _won(self, candidates: tuple[str, ...], row: Row) -> list[tuple[str, int]]:
+        """The candidates that are in the draws, in their order there, and how many each wins."""
+        x = np.array(row, dtype=np.float32)
+        scores = x.dot(self._matrix)
+        scores.shape = self._shape
+        keys = self.keys
+        if candidates != keys:
+            arms = [place for place, key in enumerate(keys) if key in candidates]
+            scores, keys = scores[arms], [keys[place] for place in arms]
+        # Single precision finds the winner of nearly every draw: who is further ahead than it can err.
+        least = scores.max(axis=0)
+        least -= np.abs(x).dot(self._doubt)
+        near = scores >= least
+        counts = [int(np.count_nonzero(own)) for own in near]
+        if sum(counts) != self._shape[1]:
+            self._settle(near, [self.keys.index(key) for key in keys], row)
+            counts = [int(np.count_nonzero(own)) for own in near]
+        return list(zip(keys, counts, strict=True))
+
+    def _settle(self, near: NDArray[np.bool_], arms: Sequence[int], row: Row) -> None:
+        """Decide draws in doubt, in place, in double precision: it is exact, and a tie goes to the first."""
+        doubtful = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.intp) > 1)
+        draws = self._matrix.reshape(len(row), *self._shape)[:, :, doubtful].astype(np.float64)
+        scores = np.tensordot(np.array(row, dtype=np.float64), draws, 1)[arms]
+        near[:, doubtful] = False
+        near[scores.argmax(axis=0), doubtful] = True
 
     def shares_for(
         self, candidates: Sequence[str], row: Row, capped: Mapping[str, float] | None = None
@@ -102,19 +125,18 @@ class ContextualDraws:
 
         Treatments are rounded down (by less than 2^-32), the control has the rest.
         """
-        won = self.wins(candidates, row)
-        known = sum(key in self.keys for key in candidates)
-        free = 1.0 - self.control_share - (known - 1) * self.floor
-        if self.control not in won:
+        if self.control not in candidates:
             raise ValueError(f"the control {self.control!r} is always a candidate")
-        scale = free / self.count
-        shares = {
-            key: int((self.floor + scale * count) * WHOLE) if key in self.keys else 0
-            for key, count in won.items()
-        }
-        for key, cap in (*self.caps.items(), *(capped or {}).items()):
-            if key in shares:
-                shares[key] = min(shares[key], int(cap * WHOLE))
+        won = self._won(tuple(candidates), row)
+        floor = self.floor * WHOLE
+        scale = (1.0 - self.control_share - (len(won) - 1) * self.floor) * WHOLE / self._shape[1]
+        shares = dict.fromkeys(candidates, 0)
+        for key, count in won:
+            shares[key] = int(floor + scale * count)
+        for caps in (self.caps, capped or {}):
+            for key, cap in caps.items():
+                if key in shares:
+                    shares[key] = min(shares[key], int(cap * WHOLE))
         shares[self.control] = 0
         shares[self.control] = WHOLE - sum(shares.values())
         return shares
