@@ -191,9 +191,7 @@ def _contextual(asked: _Asked, found: Proposal, joint: Joint | None, everything:
     return replace(found, sets=sets, held=None, contextual=published)
 
 
-def holding(
-    proposal: Proposal, guarded: Guarded, last: PolicyVersion, reason: str, detail: str
-) -> Proposal:
+def holding(proposal: Proposal, guarded: Guarded, last: PolicyVersion, reason: str, detail: str) -> Proposal:
     """The proposal with the last shares, under the caps of now; the rest of it (its posteriors) stands.
 
     A candidate set with a variant that had no share yet takes the proposal's.
