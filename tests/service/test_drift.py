@@ -10,14 +10,17 @@ from service.ledger.verify import verify
 from tests.service.conftest import Shop
 from tests.service.test_definitions import POLICY, bought, clock, enrol, policy, send
 
-DAILY = 60
+DAILY = 100
+EVEN = {"control_share": 0.45, "floor": 0.4}  # whoever is drawn, either has 200 units a week
 
 
 def test_a_week_that_contradicts_the_weeks_before_raises_the_alarm(simulated_shop: Shop) -> None:
     """21 days at 20 %, then 60 %: the alarm is in the policy within the week, with its figures."""
     shop, rng = simulated_shop, np.random.default_rng(5)
     clock(shop, timedelta(0))
-    shop.running(policy={**POLICY, "objective": "conversion_rate", "cadence": "1h"}, attribution_window="1h")
+    shop.running(
+        policy={**POLICY, **EVEN, "objective": "conversion_rate", "cadence": "1h"}, attribution_window="1h"
+    )
     states: list[str] = []
     for day in range(26):
         clock(shop, timedelta(days=day, hours=9))
@@ -29,7 +32,7 @@ def test_a_week_that_contradicts_the_weeks_before_raises_the_alarm(simulated_sho
         found = policy(shop)["drift"] or {"state": "unknown"}  # the first version has looked at nothing
         states.append(found["state"])
     assert states[:13] == ["unknown"] * 13
-    assert set(states[15:21]) == {"steady"}
+    assert set(states[16:21]) == {"steady"}, "14 closed days, and the version of the day after"
     assert states[-1] == "drifting"
     found = policy(shop)["drift"]
     assert found["p_common"] < 0.0001 / 2
