@@ -22,7 +22,8 @@ def cap_shares(shares: Mapping[str, float], capped: Mapping[str, float], control
         raise ValueError("the control cannot be capped: it takes what the others lose")
     cut = {key: min(share, capped.get(key, 1.0)) for key, share in shares.items()}
     excess = sum(share - cut[key] for key, share in shares.items())
-    return {key: share + excess if key == control else share for key, share in cut.items()}
+    whole = min(1.0, cut[control] + excess)  # the sum may round to a little more
+    return {key: whole if key == control else share for key, share in cut.items()}
 
 
 def cap_integer(shares: Mapping[str, int], capped: Mapping[str, float], control: str) -> dict[str, int]:

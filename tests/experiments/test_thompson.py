@@ -92,6 +92,12 @@ def test_a_planted_violation_is_seen(
     assert promise in broken_promises(lambda **given: bug(shares(**given)), situation)
 
 
+def test_what_rounds_to_more_than_all_is_all() -> None:
+    best = {"none": 0.4774908766946008, "v0": 0.5225091233053993}
+    found = shares(best, control="none", control_share=0.015625, floor=0.0, capped={"v0": 0.0})
+    assert found == {"none": 1.0, "v0": 0.0}
+
+
 def test_shares_by_hand() -> None:
     """K = 3, f = 0.02, c = 0.1: free = 1 - 0.1 - 2 x 0.02 = 0.86.
 
