@@ -233,7 +233,7 @@ def _decide(
 def _next_version(
     live: LiveExperiment, proposal: Proposal, guarded: Guarded, cause: Cause, now_us: int
 ) -> PolicyVersion:
-    """The proposal as the version after the one that is served, in the same epoch for now."""
+    """The proposal as the next version; whether it opens a new epoch is found by comparing shares."""
     assert live.policy is not None
     return PolicyVersion(
         number=live.policy.number + 1,
