@@ -148,7 +148,7 @@ def test_service_duckdb_and_spark_agree(shop: Shop, spark: Any, tmp_path: Path) 
     export(shop.database, tmp_path / "export", Wanted())
     told = of_report(shop)
     assert sum(one["orders"] for one in told.values()) > 100
-    assert all(one["refunded_orders"] > 20 and one["margin_minor"] for one in told.values())
+    assert all(one["refunded_orders"] and one["margin_minor"] for one in told.values())
     connection = duckdb.connect()
     connection.execute(DUCKDB_VIEWS.replace("'export/", f"'{tmp_path}/export/"))
     assert by_variant(connection.execute(METRIC).fetchall()) == told
