@@ -20,9 +20,10 @@ from datetime import datetime
 import numpy as np
 from scipy import linalg, special
 
-from experiments.allocation.features import FEATURE_POINT, Columns, column_name
+from experiments.allocation.features import FEATURE_POINT, Columns
+from experiments.analysis.context import context_products, product_of
 from experiments.analysis.maturity import discount, matured
-from experiments.analysis.metrics import MetricDefinition, Terms, metric_definitions
+from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reason
 from experiments.model import Experiment, MetricKind, Prior
 from experiments.posteriors.linear import Coupled, LinearRegression, RegressionSums, coupled_linear
@@ -177,9 +178,9 @@ def _logistic(
     design = np.array([columns.row(encoded) for _, encoded in known], dtype=np.float64) / FEATURE_POINT
     for (key, place), parts in groups.moments.items():
         for number, (name, _) in enumerate(known):
-            trials = sum(w * _product(m, name, definition.denominator) for w, m in parts)
+            trials = sum(w * product_of(m, name, definition.denominator) for w, m in parts)
             if trials > 0.0:
-                wins = sum(w * _product(m, name, definition.numerator) for w, m in parts)
+                wins = sum(w * product_of(m, name, definition.numerator) for w, m in parts)
                 rows.append((keys.index(key), place, number, trials, wins))
     if not rows:
         return Reason.INSUFFICIENT_DATA, f"too little data on {', '.join(keys)}"
@@ -215,7 +216,7 @@ def _logistic_prior(given: Prior | None, data: Trials, effects: int) -> tuple[Fl
 
 def _sums(moments: Moments, columns: Columns, definition: MetricDefinition, weight: float) -> RegressionSums:
     """One cell's n, sum x x', sum x y and sum y^2, exact integers until the last division."""
-    terms, scale, width = definition.numerator, definition.scale, columns.width
+    terms, scale = definition.numerator, definition.scale
     square = (
         weight
         * scale
@@ -223,20 +224,5 @@ def _sums(moments: Moments, columns: Columns, definition: MetricDefinition, weig
         * sum(a * b * moments.product(f, g) for f, a in terms.items() for g, b in terms.items())
     )
     units = moments.sum("units")
-    if columns.is_grouped:
-        gram, cross = np.zeros((width, width)), np.zeros(width)
-        for name, encoded in columns.all_contexts():
-            if count := moments.sum(name):
-                x = np.array(columns.row(encoded), dtype=np.float64) / FEATURE_POINT
-                gram += count * np.outer(x, x)
-                cross += scale * _product(moments, name, terms) * x
-        return RegressionSums(weight * units, weight * gram, weight * cross, square)
-    names = ["units", *(column_name(place) for place in range(1, width))]
-    unit = np.array([1.0, *(1.0 / FEATURE_POINT for _ in names[1:])])
-    gram = np.array([[float(moments.product(a, b)) for b in names] for a in names])
-    cross = np.array([scale * _product(moments, name, terms) for name in names])
-    return RegressionSums(weight * units, weight * gram * np.outer(unit, unit), weight * cross * unit, square)
-
-
-def _product(moments: Moments, name: str, terms: Terms) -> float:
-    return float(sum(factor * moments.product(name, feature) for feature, factor in terms.items()))
+    gram, cross = context_products(moments, columns, [terms])
+    return RegressionSums(weight * units, weight * gram, weight * scale * cross[:, 0], square)

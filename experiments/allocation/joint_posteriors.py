@@ -1,7 +1,8 @@
 """From cells to the joint posterior of a candidate set: goal, guardrails, and how they go together.
 
 The margins are those the allocator reads anyway: unweighted likelihood of the cells that count, by
-candidate set. The correlation of two estimates a and b of one variant is that of their influences,
+candidate set, and under a contextual policy over the contexts of all units (`analysis.context`). The
+correlation of two estimates a and b of one variant is that of their influences,
 
     cov(a, b) = sum over sets s of W_as W_bs / (n_as n_bs) sum over units of w_a w_b e_a e_b,
 
@@ -19,15 +20,17 @@ from datetime import datetime
 
 import numpy as np
 
+from experiments.allocation.features import Columns
 from experiments.allocation.joint import Joint, JointArm, Limit
 from experiments.analysis.cohorts import cohort_of
+from experiments.analysis.context import same_contexts
 from experiments.analysis.estimates import unstratified
 from experiments.analysis.maturity import discount, matured
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.objective import AllocationPosteriors
 from experiments.analysis.reading import is_adaptive, missing_reason
 from experiments.analysis.strata import MIN_UNITS, parts_of, set_strata, tabulate
-from experiments.model import Direction, Experiment, MetricKind
+from experiments.model import Direction, Experiment, MetricKind, PolicyKind
 from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.statistics import Cell
 
@@ -98,7 +101,10 @@ def _look(
     def weight(cell: Cell) -> float:
         return 1.0 if half_life is None else discount(cell.key.day, half_life, time_zone, now)
 
-    table = tabulate(chosen, used, None if half_life is None else weight)
+    discounted = None if half_life is None else weight
+    table = tabulate(chosen, used, discounted)
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        table = same_contexts(table, chosen, Columns(experiment.policy.features), discounted)
     cohort = cohort_of(chosen)
     informed = [
         arm

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
+from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
 from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
 from experiments.analysis.comparison import Pair, oriented
+from experiments.analysis.context import same_contexts
 from experiments.analysis.guardrails import GuardrailState, guardrail_report
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reading, is_adaptive, read_metric
@@ -26,7 +28,7 @@ from experiments.analysis.report import (
     VariantReport,
     Verdict,
 )
-from experiments.analysis.strata import by_segment
+from experiments.analysis.strata import by_segment, tabulate
 from experiments.analysis.verdict import VerdictSettings, leading_treatment, verdict_of
 from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import value_remaining
@@ -167,12 +169,13 @@ class _Readings:
         """The metric, stratified by candidate set, and by epoch where asked for."""
         if key not in self._read:
             definition = self._definitions[key]
+            cohort = self._cohorts.of(definition.horizon)
+            table = tabulate(cohort.cells, definition)
+            policy = self._experiment.policy
+            if policy.kind is PolicyKind.CONTEXTUAL and not self._by_epoch:
+                table = same_contexts(table, cohort.cells, Columns(policy.features))
             self._read[key] = read_metric(
-                self._experiment,
-                self._cohorts.of(definition.horizon),
-                definition,
-                by_epoch=self._by_epoch,
-                seed=self._seed,
+                self._experiment, cohort, definition, by_epoch=self._by_epoch, seed=self._seed, table=table
             )
         return self._read[key]
 
