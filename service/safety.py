@@ -11,7 +11,8 @@ from service.clock import to_wire
 def safety_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Ramps, breakers and draws of a version's body; versions of old have none.
 
-    Of the draws what came of them; `?all=true` has the posteriors behind them in the ledger, not here.
+    Of the draws what came of them, and which segments were drawn by themselves (what harms does so in every
+    one); the posteriors behind them, from which they can be drawn again, stay in the ledger.
     """
     return {
         "ramps": [
@@ -63,4 +64,5 @@ def _drawn(one: Mapping[str, Any]) -> dict[str, Any]:
         "draws": one["draws"],
         "guardrails": [limit["metric"] for limit in one["limits"]],
         "prob_struck_out": one["prob_struck_out"],
+        "segments": sorted(one.get("segments") or ()),
     }

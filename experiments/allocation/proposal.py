@@ -3,7 +3,7 @@
 Pure, so that the service, the simulator and a replay allocate by the same code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,11 +12,11 @@ from experiments.allocation.caps import cap_integer, cap_shares, to_integer
 from experiments.allocation.contextual import ContextualDraws
 from experiments.allocation.contextual_proposal import Held, average_shares, contextual_draws
 from experiments.allocation.guarding import Guarded
-from experiments.allocation.joint import Joint, JointArm, Wins, draw_wins, seed_of
+from experiments.allocation.joint import Joint, Wins, draw_wins, seed_of
 from experiments.allocation.joint_posteriors import joint_of
 from experiments.allocation.newcomers import NEWCOMER_SHARE, admitted, newcomers
 from experiments.allocation.published import PolicyVersion, PosteriorSummary, Sets, SetShares, summary_of
-from experiments.allocation.segments import segment_posteriors
+from experiments.allocation.segments import goals_of, segment_posteriors, with_goals
 from experiments.allocation.thompson import burn_in_shares, fixed_shares, shares, top_two
 from experiments.allocation.warm_start import WarmPriors
 from experiments.analysis.objective import AllocationPosteriors, allocation_posteriors
@@ -103,7 +103,7 @@ def propose(
     found = Proposal(chosen, burn_in=False, held=held, draws=draws, newcomers=fresh)
     if experiment.policy.kind is PolicyKind.SEGMENT:
         asked = _Asked(experiment, cells, guarded, last, time_zone, now)
-        return replace(found, segments=_segments(asked, found, joints, warm, known))
+        return _by_segment(asked, found, joints, warm, known)
     if experiment.policy.kind is PolicyKind.CONTEXTUAL:
         asked = _Asked(experiment, cells, guarded, last, time_zone, now)
         return _contextual(asked, found, joints.get(known[everything]), everything, seed)
@@ -122,20 +122,21 @@ class _Asked:
     now: datetime
 
 
-def _segments(
+def _by_segment(
     asked: _Asked,
     found: Proposal,
     joints: Mapping[Keys, Joint | None],
     warm: WarmPriors,
     known: Mapping[Keys, Keys],
-) -> Mapping[str, Sets]:
+) -> Proposal:
     """Shares of each segment and candidate set; a variant does the same harm in every segment.
 
     While the objective cannot be read they are the last ones, under the caps of now.
     """
     if found.held is not None:
-        return _kept_segments(asked.last, found.sets, asked.guarded)
+        return replace(found, segments=_kept_segments(asked.last, found.sets, asked.guarded))
     sets: dict[str, dict[Keys, SetShares]] = {}
+    goals: dict[Keys, dict[str, list[list[float]]]] = {}
     for keys, of_known in known.items():
         by_name = segment_posteriors(
             asked.experiment, asked.cells, of_known, time_zone=asked.time_zone, now=asked.now
@@ -144,17 +145,15 @@ def _segments(
         for segment, posteriors in by_name.items():
             drawn = None
             if joint is not None:
-                own = replace(joint, arms=tuple(_with_goal(joint, posteriors)))
+                kept = goals_of(posteriors, of_known)
+                goals.setdefault(of_known, {})[segment] = kept
+                own = with_goals(joint, kept)
                 drawn = own, draw_wins(own)
             split = _thompson(asked.experiment, of_known, asked.guarded, posteriors, None, drawn, warm)
             shares = admitted(asked.experiment, split, keys, found.newcomers, asked.guarded.capped)
             sets.setdefault(segment, {})[keys] = shares
-    return sets
-
-
-def _with_goal(joint: Joint, found: AllocationPosteriors) -> Iterator[JointArm]:
-    for key, arm in zip(joint.keys, joint.arms, strict=True):
-        yield replace(arm, goal=found.better[key])
+    draws = [{**one, "segments": goals.get(tuple(one["candidates"]), {})} for one in found.draws]
+    return replace(found, segments=sets, draws=draws)
 
 
 def _kept_segments(last: PolicyVersion | None, sets: Sets, guarded: Guarded) -> Mapping[str, Sets]:
@@ -206,9 +205,14 @@ def holding(proposal: Proposal, guarded: Guarded, last: PolicyVersion, reason: s
     return replace(proposal, sets=sets, held=held, segments=segments, contextual=contextual)
 
 
-def replayed(drawn: Mapping[str, Any]) -> dict[str, float]:
-    """P(best) of a set drawn before, from what its version keeps: equal to the last bit."""
+def replayed(drawn: Mapping[str, Any], segment: str | None = None) -> dict[str, float]:
+    """P(best) of a set drawn before, from what its version keeps: equal to the last bit.
+
+    Of a `segment` that the version drew by itself (`drawn["segments"]`), or of all of them together.
+    """
     joint = Joint.from_json(drawn)
+    if segment is not None:
+        joint = with_goals(joint, drawn["segments"][segment])
     return dict(zip(joint.keys, map(float, draw_wins(joint).won), strict=True))
 
 

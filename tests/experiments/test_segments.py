@@ -13,7 +13,7 @@ from scipy import stats
 from experiments.allocation.caps import WHOLE
 from experiments.allocation.guarding import Guarded, guard
 from experiments.allocation.hashing import race, unit_hash
-from experiments.allocation.proposal import Proposal, propose
+from experiments.allocation.proposal import Proposal, propose, replayed
 from experiments.allocation.published import Cause, PolicyVersion, moved, same_shares
 from experiments.allocation.segments import segment_posteriors, shrunk
 from experiments.analysis.read_out import read_out
@@ -229,6 +229,27 @@ def test_guardrails_hold_in_every_segment() -> None:
     found = proposed(cells, Guardrail("refund_rate", 0.1, 0.2, 0.4))
     assert found.segments[""][ALL].shares["a"] < 0.03 * WHOLE
     assert found.segments["vip"][ALL].shares["b"] > 0.75 * WHOLE
+
+
+def test_what_a_segment_was_drawn_from_gives_its_wins_again_to_the_bit() -> None:
+    """Planted: the goals of all segments together, which a version kept alone before."""
+    cells = []
+    for one in FLIP:
+        n = round(400 * (1 + (one.key.variant == "b")))
+        bought_now = (np.arange(n) < n * one.moments.sum("converted") / 4000).astype(np.int64)
+        back = (np.arange(n) % (3 if one.key.variant == "a" else 4) == 0) * bought_now
+        given = {"converted": bought_now, "orders": bought_now, "refunded_orders": back}
+        cells.append(cell_of(one.key.variant, n=n, candidates=ALL, segment=one.key.segment, **given))
+    found = proposed(cells, Guardrail("refund_rate", 0.1, 0.2, 0.4))
+    (kept,) = json.loads(json.dumps(found.draws))
+    assert kept["segments"].keys() == found.segments.keys() == {"", "vip"}
+    for segment, sets in found.segments.items():
+        assert replayed(kept, segment) == sets[ALL].prob_best
+        assert replayed(kept) != sets[ALL].prob_best
+    assert replayed(kept) == found.sets[ALL].prob_best
+    assert 0.05 < (found.segments["vip"][ALL].prob_best or {})["b"] < 0.999
+    assert len(json.dumps(kept["segments"])) < 50 * 2 * 3 + 30
+    assert not proposed(cells).draws
 
 
 def test_while_the_objective_cannot_be_read_segments_keep_their_shares() -> None:
