@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from experiments.allocation.contextual import ContextualDraws
-from experiments.allocation.published import PolicyVersion, SetShares
+from experiments.allocation.contextual_reading import CI_PROB, Span, VariantThere, places
+from experiments.allocation.published import PolicyVersion, Sets, SetShares
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import to_wire as report_to_wire
@@ -93,8 +94,10 @@ def policy(connection: Connection, live: LiveExperiment, *, everything: bool) ->
         "alarms": [],
     }
     if version is not None and body is not None:
-        document |= _version(version, sizes)
-        document |= {name: body[name] for name in ("burn_in", "held", "promoted", "guardrails")}
+        document |= _version(version, body, sizes)
+        if version.contextual is not None:
+            document["contextual"]["where"] = _where(version.contextual, live, version)
+        document["guardrails"] = body["guardrails"]
         document |= safety_of(body)
         document["drift"] = body.get("drift")  # versions of old have none
         document["newcomers"] = body.get("newcomers") or []
@@ -105,24 +108,55 @@ def policy(connection: Connection, live: LiveExperiment, *, everything: bool) ->
         rows = connection.execute(
             select(table.c.body).where(table.c.experiment_no == live.experiment_no).order_by(table.c.number)
         ).scalars()
-        document["versions"] = [_version(PolicyVersion.from_json(b["version"]), sizes) for b in rows]
+        document["versions"] = [_version(PolicyVersion.from_json(b["version"]), b, sizes) for b in rows]
     return document
 
 
-def _version(version: PolicyVersion, sizes: Mapping[frozenset[str], int]) -> dict[str, Any]:
-    sets = sorted(version.sets.items(), key=lambda kv: (-sizes.get(frozenset(kv[0]), 0), -len(kv[0]), kv[0]))
+def _version(
+    version: PolicyVersion, body: Mapping[str, Any], sizes: Mapping[frozenset[str], int]
+) -> dict[str, Any]:
     return {
         "policy_version": version.number,
         "epoch": version.epoch,
         "published_at": to_wire(version.published_at_us),
         "cause": version.cause.value,
-        "sets": [_set(keys, found) for keys, found in sets],
-        "segments": {
-            segment: [_set(keys, found) for keys, found in of_segment.items()]
-            for segment, of_segment in version.segments.items()
-        },
+        "burn_in": body["burn_in"],
+        "held": body["held"],
+        "promoted": body["promoted"],
+        "sets": _sets(version.sets, sizes),
+        "segments": {segment: _sets(found, sizes) for segment, found in version.segments.items()},
         "contextual": _drawn(version.contextual),
     }
+
+
+def _sets(found: Sets, sizes: Mapping[frozenset[str], int]) -> list[dict[str, Any]]:
+    """Candidate sets, the one that most units saw first."""
+    order = sorted(found.items(), key=lambda kv: (-sizes.get(frozenset(kv[0]), 0), -len(kv[0]), kv[0]))
+    return [_set(keys, shares) for keys, shares in order]
+
+
+def _where(drawn: ContextualDraws, live: LiveExperiment, version: PolicyVersion) -> list[dict[str, Any]]:
+    """What each value of each feature comes to, as the report has its figures; none of versions of old."""
+    active = [variant.key for variant in live.experiment.variants if variant.key not in version.killed]
+    return [
+        {
+            "feature": place.feature,
+            "value": place.value,
+            "units_share": place.part,
+            "variants": {key: _there(found) for key, found in place.variants.items()},
+        }
+        for place in places(drawn, live.experiment.policy.features, active, version.capped)
+    ]
+
+
+def _there(found: VariantThere) -> dict[str, Any]:
+    lift = None if found.lift_abs is None else _span(found.lift_abs)
+    shares = {"prob_best": found.prob_best, "share": found.share}
+    return {**_span(found.metric), "ci_prob": CI_PROB, "lift_abs": lift, **shares}
+
+
+def _span(found: Span) -> dict[str, float]:
+    return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high}
 
 
 def _drawn(drawn: ContextualDraws | None) -> dict[str, Any] | None:
@@ -172,7 +206,7 @@ def _current_shares(connection: Connection, live: LiveExperiment) -> dict[str, f
     if live.policy is None:
         return {}
     sizes = _set_sizes(connection, live)
-    first = _version(live.policy, sizes)["sets"][0]["shares"]
+    first = _sets(live.policy.sets, sizes)[0]["shares"]
     return {variant.key: first.get(variant.key, 0.0) for variant in live.experiment.variants}
 
 

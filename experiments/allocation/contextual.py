@@ -38,12 +38,26 @@ Row = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """What draws leave out because no comparison sees it, so that people can read them in the metric's unit.
+
+    `common` was taken off every arm's coefficients (log-odds for a logistic model); `sign` is -1 where less
+    is better, of which draws are the negative; `average` is the mean of each column over all units.
+    """
+
+    sign: int
+    common: tuple[float, ...]
+    average: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ContextualDraws:
     """Draws of all arms' coefficients as published; `data` is float32, (columns, arms, draws), little endian.
 
     `model` says how they were found, `columns` what each coefficient is of; `exponent` is the power of two
     that one unit stands for. `struck` (bits, arms by draws) says in which draws a variant does harm. `basis`
-    names the posterior: an equal one needs no new draws. `caps` bound variants that have just come.
+    names the posterior: an equal one needs no new draws. `caps` bound variants that have just come. `level`
+    is for people (`contextual_reading`); versions of old have none.
     """
 
     model: str
@@ -57,6 +71,7 @@ class ContextualDraws:
     struck: bytes = field(default=b"", repr=False)
     basis: str = ""
     caps: Mapping[str, float] = field(default_factory=dict[str, float])
+    level: Level | None = None
     _matrix: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _shape: tuple[int, int] = field(init=False, repr=False, compare=False)  # arms and draws
     _doubt: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # of 1 in each column
@@ -155,11 +170,13 @@ class ContextualDraws:
             "struck": b64encode(self.struck).decode(),
             "basis": self.basis,
             "caps": dict(self.caps),
+            "level": None if self.level is None else _plain(self.level),
         }
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "ContextualDraws":
         """The draws that `to_json` wrote."""
+        level = plain.get("level")
         return cls(
             model=plain["model"],
             keys=tuple(plain["keys"]),
@@ -172,7 +189,16 @@ class ContextualDraws:
             struck=b64decode(plain["struck"]),
             basis=plain["basis"],
             caps=dict(plain["caps"]),
+            level=None if level is None else _level(level),
         )
+
+
+def _plain(level: Level) -> dict[str, Any]:
+    return {"sign": level.sign, "common": list(level.common), "average": list(level.average)}
+
+
+def _level(plain: Mapping[str, Any]) -> Level:
+    return Level(plain["sign"], tuple(plain["common"]), tuple(plain["average"]))
 
 
 def rounded_draws(draws: FloatArray) -> tuple[int, bytes]:

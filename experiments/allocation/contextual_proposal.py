@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from experiments.allocation.caps import to_integer
-from experiments.allocation.contextual import ContextualDraws, packed_bits, rounded_draws
+from experiments.allocation.contextual import ContextualDraws, Level, packed_bits, rounded_draws
 from experiments.allocation.contextual_fit import ContextualPosterior, contextual_posterior
 from experiments.allocation.features import FEATURE_POINT, Columns
 from experiments.allocation.joint import Joint
@@ -73,6 +73,7 @@ def contextual_draws(
         struck=struck,
         basis=basis,
         caps=dict(caps),
+        level=_level(found, draws),
     )
     return published, found
 
@@ -141,6 +142,12 @@ def struck_out(
                 beyond = limit.of(ours)
                 struck[keys.index(key)] |= theirs > beyond if limit.is_up_bad else theirs < beyond
     return struck
+
+
+def _level(found: ContextualPosterior, draws: FloatArray) -> Level:
+    rows, weights = found.contexts
+    common = found.sign * draws.mean(axis=(0, 1))
+    return Level(found.sign, tuple(common.tolist()), tuple((weights @ rows).tolist()))
 
 
 def _values(published: ContextualDraws, found: ContextualPosterior) -> FloatArray:

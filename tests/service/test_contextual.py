@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import stats
 from sqlalchemy import select
 
@@ -60,12 +61,23 @@ def test_a_contextual_policy_learns_by_context_and_says_so(simulated_shop: Shop)
     assert told["contextual"]["draws"] == 500
     assert told["contextual"]["model"] == "logistic"
     assert told["contextual"]["coefficients"]["socks"].keys() == {"1", "device=mobile", "device=desktop"}
+    mobile, desktop = told["contextual"]["where"]
+    assert [(one["feature"], one["value"], one["units_share"]) for one in (mobile, desktop)] == [
+        ("device", "mobile", 0.5),
+        ("device", "desktop", 0.5),
+    ]
+    assert mobile["variants"]["none"]["lift_abs"] is None
+    assert 0.2 < mobile["variants"]["socks"]["lift_abs"]["ci_low"] < 0.4
+    assert desktop["variants"]["socks"]["lift_abs"]["ci_high"] < -0.2
+    assert mobile["variants"]["socks"]["value"] == pytest.approx(0.5, abs=0.1)
     new = {f"n{n}": {"device": ("mobile", "desktop")[n % 2]} for n in range(2000)}
     made = ask(shop, new)
     for kind, best in (("mobile", "socks"), ("desktop", "none")):
         some = [made[unit] for unit, context in new.items() if context["device"] == kind]
         shares = {decision["variant"]: decision["propensity"] for decision in some}
         assert shares[best] > 0.75
+        there = mobile if kind == "mobile" else desktop
+        assert shares == {key: one["share"] for key, one in there["variants"].items()}, "what is served"
         assert sum(shares.values()) == 1.0
         counts = Counter(decision["variant"] for decision in some)
         expected = [shares[key] * len(some) for key in shares]
