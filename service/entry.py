@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -19,6 +20,8 @@ class Registered(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
+        # numpy reads it when it is imported; threads would spin beside the loop for products of microseconds.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         found = _registered().get(cmd_name)
         return None if found is None else found.load()
 

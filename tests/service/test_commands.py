@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +46,26 @@ def test_init_prints_the_keys_once_and_adds_stores(tmp_path: Path) -> None:
     assert re.search(r"secret key +sk_\S{32}", again.stdout)
     assert "shown this once" in again.stderr
     assert rows_of(tmp_path / "new" / "shop.db", "SELECT count(*) FROM store") == [(2,)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_small_products_have_no_threads() -> None:
+    """A thread of OpenBLAS spins on the core that answers; a setting of the machine's own stands."""
+    script = (
+        "import os; from service.entry import main; main(['init', '--help'], standalone_mode=False);"
+        "import numpy as np; np.ones((800, 800)) @ np.ones((800, 800));"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+
+    def threads(**more: str) -> int:
+        environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+        ran = [sys.executable, "-c", script]
+        done = subprocess.run(ran, capture_output=True, text=True, env=environment | more, check=True)
+        return int(done.stdout.split()[-1])
+
+    assert threads() == 1
+    if (os.cpu_count() or 1) > 1:
+        assert threads(OPENBLAS_NUM_THREADS="2") == 2
 
 
 def test_scopes_of_the_first_key(tmp_path: Path) -> None:
