@@ -116,20 +116,21 @@ class ContextualDraws:
             arms = [place for place, key in enumerate(keys) if key in candidates]
             scores, keys = scores[arms], [keys[place] for place in arms]
         # Single precision finds the winner of nearly every draw: who is further ahead than it can err.
-        least = scores.max(axis=0)
+        least = np.maximum.reduce(scores)
         least -= np.abs(x).dot(self._doubt)
         near = scores >= least
-        counts = [int(np.count_nonzero(own)) for own in near]
+        counts = np.add.reduce(near, axis=1, dtype=np.int32).tolist()
         if sum(counts) != self._shape[1]:
             self._settle(near, [self.keys.index(key) for key in keys], row)
-            counts = [int(np.count_nonzero(own)) for own in near]
+            counts = np.add.reduce(near, axis=1, dtype=np.int32).tolist()
         return list(zip(keys, counts, strict=True))
 
     def _settle(self, near: NDArray[np.bool_], arms: Sequence[int], row: Row) -> None:
         """Decide draws in doubt, in place, in double precision: it is exact, and a tie goes to the first."""
-        doubtful = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.intp) > 1)
-        draws = self._matrix.reshape(len(row), *self._shape)[:, :, doubtful].astype(np.float64)
-        scores = np.tensordot(np.array(row, dtype=np.float64), draws, 1)[arms]
+        doubtful = np.flatnonzero(near.sum(axis=0, dtype=np.uint8) != 1)
+        columns = np.add.outer(np.multiply(arms, self._shape[1]), doubtful).ravel()
+        draws = self._matrix[:, columns].astype(np.float64)
+        scores = np.array(row, dtype=np.float64).dot(draws).reshape(len(arms), -1)
         near[:, doubtful] = False
         near[scores.argmax(axis=0), doubtful] = True
 
