@@ -1,7 +1,7 @@
 """Caps on shares, and shares as integers over 2^32.
 
 The race compares integers, so that a propensity is exact and the same on every machine. A rounded share
-is within one unit of 2^-32 of the real one.
+is within one unit of 2^-32 of the real one, and never above its cap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,6 +34,18 @@ def cap_integer(shares: Mapping[str, int], capped: Mapping[str, float], control:
     cut = {key: min(share, limits.get(key, WHOLE)) for key, share in shares.items()}
     excess = sum(shares.values()) - sum(cut.values())
     return {key: share + excess if key == control else share for key, share in cut.items()}
+
+
+def capped_integer(shares: Mapping[str, float], capped: Mapping[str, float], control: str) -> dict[str, int]:
+    """`to_integer` of shares that keep their caps: none exceeds its cap by even one unit of 2^-32.
+
+    Rounding may lift a share over a cap it lies on; that unit is the control's, like all that a cap cuts.
+
+    >>> shares = {"none": 0.4, "a": 0.6}  # 0.6 x 2^32 = 2576980377.6
+    >>> to_integer(shares)["a"], capped_integer(shares, {"a": 0.6}, "none")["a"]
+    (2576980378, 2576980377)
+    """
+    return cap_integer(to_integer(shares), capped, control)
 
 
 def to_integer(shares: Mapping[str, float]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from experiments.allocation.caps import cap_integer, cap_shares, to_integer
+from experiments.allocation.caps import cap_integer, cap_shares, capped_integer
 from experiments.allocation.contextual import ContextualDraws
 from experiments.allocation.contextual_proposal import Held, average_shares, contextual_draws
 from experiments.allocation.guarding import Guarded
@@ -249,18 +249,15 @@ def _thompson(
     won = prob_best([found.better[key] for key in keys]) if drawn is None else drawn[1].won
     best = dict(zip(keys, map(float, won), strict=True))
     weights = _top_two(best, drawn) if experiment.policy.kind is PolicyKind.TOP_TWO else best
-    return SetShares(to_integer(_shared(experiment, weights, guarded)), best, _summaries(found))
+    return SetShares(_shared(experiment, weights, guarded), best, _summaries(found))
 
 
-def _shared(experiment: Experiment, weights: Mapping[str, float], guarded: Guarded) -> dict[str, float]:
-    settings = experiment.policy
-    return shares(
-        weights,
-        control=experiment.control.key,
-        control_share=settings.control_share,
-        floor=settings.floor,
-        capped=guarded.capped,
+def _shared(experiment: Experiment, weights: Mapping[str, float], guarded: Guarded) -> dict[str, int]:
+    settings, control, capped = experiment.policy, experiment.control.key, guarded.capped
+    split = shares(
+        weights, control=control, control_share=settings.control_share, floor=settings.floor, capped=capped
     )
+    return capped_integer(split, capped, control)
 
 
 def _top_two(best: Mapping[str, float], drawn: tuple[Joint, Wins] | None) -> dict[str, float]:
@@ -293,17 +290,17 @@ def _burn_in(
     if warm.initial.keys() >= set(keys):
         won = prob_best([warm.initial[key] for key in keys])
         best = dict(zip(keys, map(float, won), strict=True))
-        return SetShares(to_integer(_shared(experiment, best, guarded)), best, _summaries(found))
+        return SetShares(_shared(experiment, best, guarded), best, _summaries(found))
     settings = experiment.policy
     control = experiment.control.key
     split = burn_in_shares(keys, control, settings.control_share, capped=guarded.capped)
-    return SetShares(to_integer(split), None, _summaries(found))
+    return SetShares(capped_integer(split, guarded.capped, control), None, _summaries(found))
 
 
 def _fixed(experiment: Experiment, keys: Keys, guarded: Guarded) -> SetShares:
     control = experiment.control.key
     split = fixed_shares(keys, control=control, shares=experiment.policy.shares, capped=guarded.capped)
-    return SetShares(to_integer(split))
+    return SetShares(capped_integer(split, guarded.capped, control))
 
 
 def _promoted(experiment: Experiment, keys: Keys, promoted: str, guarded: Guarded) -> SetShares:
@@ -313,8 +310,7 @@ def _promoted(experiment: Experiment, keys: Keys, promoted: str, guarded: Guarde
     split = dict.fromkeys(keys, 0.0) | {control: control_share}
     if promoted in keys:
         split[promoted] = 1 - control_share
-    capped = {key: cap for key, cap in guarded.capped.items() if key in keys}
-    return SetShares(to_integer(cap_shares(split, capped, control)))
+    return SetShares(capped_integer(cap_shares(split, guarded.capped, control), guarded.capped, control))
 
 
 def _summaries(found: AllocationPosteriors) -> dict[str, PosteriorSummary]:
