@@ -24,15 +24,8 @@ _HURDLE_METRICS = ("margin_per_unit", "revenue_per_unit")
 _EVIDENCE = ("value_remaining_below", "loss_below", "prob_best_above")
 
 
-def stop_rule_faults(rule: _Document, policy_kind: str | None) -> _Faults:
-    """A promotion needs evidence; a contextual policy has no arms to compare over everybody."""
-    if policy_kind == PolicyKind.CONTEXTUAL:
-        for name in (*_EVIDENCE, "futility_below"):
-            if rule.get(name) is not None:
-                remedy = (
-                    "compares variants over everybody, a contextual policy by context; use at, or a report"
-                )
-                yield FieldError(f"/stop_rule/{name}", "not_for_this_policy", remedy)
+def stop_rule_faults(rule: _Document) -> _Faults:
+    """A promotion needs evidence."""
     promotes = rule.get("action") == StopAction.PROMOTE
     if promotes and all(rule.get(name, INVALID) is None for name in _EVIDENCE):
         remedy = f"promote needs one of {', '.join(_EVIDENCE)}; a date or futility alone only recommends"

@@ -156,7 +156,7 @@ def _priors(document: _Document) -> _Faults:
     yield from warm_start_faults(policy, kind, _keys(document, "variants"))
     yield from feature_faults(policy, kind, len(document.get("variants", [])))
     yield from learning_faults(policy)
-    yield from stop_rule_faults(document.get("stop_rule", {}), policy.get("kind"))
+    yield from stop_rule_faults(document.get("stop_rule", {}))
     for pointer, metric in _each(document, "metrics"):
         yield from _prior(f"{pointer}/prior", metric.get("prior"), metric.get("kind"))
 

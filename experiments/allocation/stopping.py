@@ -12,7 +12,8 @@ time             now >= at
 
 Leader: the arm of highest P(best). Beats by more than the rope r: theta_v > theta_c + r |theta_c|, below
 theta_c - r |theta_c| where less is better. All from the allocator's posteriors, by quadrature, arms
-independent.
+independent; a contextual policy has a leader in each context (`contextual_stopping`), and the `leader` told
+is the one of most units.
 
 A rule that was reached is left only when its figure has grown to `LEAVE` times its limit, lest the word come
 and go with every order. None of the rules is a test: looked at after every unit, P(best) passes any limit
@@ -20,7 +21,8 @@ sooner or later even where the arms are the same. Loss and value remaining bound
 
 A promotion needs one of the first three, no futility, a treatment as leader, and every guardrail of it
 *held*: state ok and P(beyond throttle) <= 0.05. One that cannot be computed is open, and so is one not yet
-sure.
+sure. Under a contextual policy the leader must lead in every context: then, and only then, all that the rules
+say of serving each context its leader holds of serving it to everybody.
 
 Sources: Scott 2015, Multi-armed bandit experiments in the online service economy, 3.1 (value remaining);
 Stucchio 2015, Bayesian A/B Testing at VWO, 4 (expected loss).
@@ -34,6 +36,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.allocation.contextual_fit import ContextualPosterior, contextual_posterior
+from experiments.allocation.contextual_stopping import context_figures
+from experiments.allocation.features import Columns, Encoded
+from experiments.allocation.joint import seed_of
+from experiments.allocation.mixes import mix_of
 from experiments.analysis.cohorts import day_counts, units_per_week
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.metrics import metric_definitions
@@ -73,6 +80,7 @@ _BLOCKED = {
     "control_leads": "the control leads",
     "futility": "nothing is better than the control",
     "no_evidence": "a date is no evidence for the leader",
+    "not_everywhere": "no variant leads in every context",
     "shares_just_moved": "shares moved less than an hour ago",
 }
 _FOR_A_WINNER = frozenset({Rule.VALUE_REMAINING, Rule.EXPECTED_LOSS, Rule.PROB_BEST})
@@ -87,6 +95,8 @@ class StopFigures:
     expected_loss: float
     value_remaining: float  # a week
     prob_any_better: float
+    leads: Mapping[str, float] | None = None  # by context: the part of the units where each variant leads
+    contexts: int | None = None  # how many contexts were looked at
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a loss that does not exist (no mean) is None."""
@@ -97,6 +107,8 @@ class StopFigures:
             "expected_loss": loss if np.isfinite(loss) else None,
             "value_remaining": self.value_remaining,
             "prob_any_better": self.prob_any_better,
+            "leads": None if self.leads is None else dict(self.leads),
+            "contexts": self.contexts,
         }
 
 
@@ -131,16 +143,18 @@ def read_figures(
     priors: Mapping[str, Prior],
     time_zone: str,
     now: datetime,
+    contexts: Sequence[Encoded] = (),
 ) -> StopFigures | str:
     """The figures of the active variants over everybody, or the reason why there are none.
 
     Under a policy by segment the figures are standardised over segments: an arm's own mix of them is what
-    the bandit chose. A contextual policy's arms cannot be compared so.
+    the bandit chose. Under a contextual one they are by context, over the mix of all units (`contexts` is a
+    sample of units', looked at where they are endless).
     """
-    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
-        return "contextual"
-    read = by_segment(cells) if experiment.policy.kind is PolicyKind.SEGMENT else cells
     keys = [variant.key for variant in experiment.variants if variant.key in active]
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        return _by_context(experiment, cells, keys, contexts, time_zone=time_zone, now=now)
+    read = by_segment(cells) if experiment.policy.kind is PolicyKind.SEGMENT else cells
     found = allocation_posteriors(experiment, read, keys, time_zone=time_zone, now=now, priors=priors)
     if found.reason is not None:
         return found.reason
@@ -151,6 +165,36 @@ def read_figures(
         rope=experiment.stop_rule.rope,
         sign=metric_definitions(experiment)[found.objective].sign,
         units_per_week=units_per_week(day_counts(cells)),
+    )
+
+
+def _by_context(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    keys: Sequence[str],
+    contexts: Sequence[Encoded],
+    *,
+    time_zone: str,
+    now: datetime,
+) -> StopFigures | str:
+    found = contextual_posterior(experiment, cells, keys, time_zone=time_zone, now=now)
+    if not isinstance(found, ContextualPosterior):
+        return found[0].value
+    told = context_figures(
+        found,
+        mix_of(Columns(experiment.policy.features), cells, contexts),
+        experiment.control.key,
+        rope=experiment.stop_rule.rope,
+        seed=seed_of(experiment.key, 0),  # that of no version, for good
+    )
+    return StopFigures(
+        leader=next(iter(told.leads)),
+        prob_best=told.prob_best,
+        expected_loss=told.expected_loss,
+        value_remaining=told.value_remaining * units_per_week(day_counts(cells)),
+        prob_any_better=told.prob_any_better,
+        leads=told.leads,
+        contexts=told.contexts,
     )
 
 
@@ -261,12 +305,15 @@ def in_words(stop: Mapping[str, Any], rule: StopRule) -> str:
     if stop["state"] == StopState.OPEN:
         return "the stop rule is not reached"
     found: Mapping[str, Any] = stop["figures"] or {}
+    leads: Mapping[str, float] = found.get("leads") or {}  # versions of old have none
+    leader = "each context's leader" if len(leads) > 1 else found.get("leader")
+    any_variant = "some variant" if not leads else "each context's best variant"
     said = {
         Rule.VALUE_REMAINING: lambda: f"{found['value_remaining']:.0f} a week at most is left to win",
-        Rule.EXPECTED_LOSS: lambda: f"choosing {found['leader']} loses {found['expected_loss']:.4g} a unit",
-        Rule.PROB_BEST: lambda: f"{found['leader']} is the best with probability {found['prob_best']:.4g}",
+        Rule.EXPECTED_LOSS: lambda: f"choosing {leader} loses {found['expected_loss']:.4g} a unit",
+        Rule.PROB_BEST: lambda: f"{leader} is the best with probability {found['prob_best']:.4g}",
         Rule.FUTILITY: lambda: (
-            f"some variant beats the control by more than {rule.rope:.2%} with probability"
+            f"{any_variant} beats the control by more than {rule.rope:.2%} with probability"
             f" {found['prob_any_better']:.2g} only"
         ),
         Rule.TIME: lambda: f"the date {rule.at.isoformat() if rule.at else ''} has come",
@@ -314,6 +361,8 @@ def _blocked(
     entries: Sequence[Mapping[str, Any]],
 ) -> tuple[str, ...]:
     """Why the leader is not promoted, as codes (a guardrail's with its metric); empty when it may be."""
+    if figures.leads is not None and len(figures.leads) > 1:
+        return ("not_everywhere",)
     if figures.leader == experiment.control.key:
         return ("control_leads",)
     blocked = [f"guardrail:{metric}" for metric in open_guardrails(experiment, figures.leader, entries)]

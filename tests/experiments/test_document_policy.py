@@ -90,16 +90,15 @@ def test_a_promotion_by_rule_needs_evidence() -> None:
         assert read.stop_rule.action is StopAction.PROMOTE
 
 
-def test_a_contextual_policy_stops_by_date_alone() -> None:
+def test_a_contextual_policy_may_have_every_stop_rule() -> None:
     policy = {
         "kind": "contextual",
+        "objective": "conversion_rate",
         "features": [{"name": "device", "kind": "category", "values": ["mobile"]}],
     }
-    rule = {"loss_below": 1, "futility_below": 0.05, "at": "2026-12-31T00:00:00Z"}
-    assert faults(changed(SMALL, ("/policy", policy), ("/stop_rule", rule))) == [
-        ("/stop_rule/loss_below", "not_for_this_policy"),
-        ("/stop_rule/futility_below", "not_for_this_policy"),
-    ]
+    rule = {"loss_below": 1, "futility_below": 0.05, "at": "2026-12-31T00:00:00Z", "action": "promote"}
+    read = parse_document(changed(SMALL, ("/policy", policy), ("/stop_rule", rule)))
+    assert (read.stop_rule.loss_below, read.stop_rule.action) == (1, StopAction.PROMOTE)
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,6 @@ def test_a_policy_by_segment_is_read_over_everybodys_mix() -> None:
 
 def test_without_posteriors_the_figures_are_a_reason() -> None:
     assert read(PolicyKind.THOMPSON, []) == "insufficient_data"
-    assert read(PolicyKind.CONTEXTUAL, []) == "contextual"
 
 
 # ---- in words
