@@ -1,7 +1,7 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration` writes docs/calibration.md, `policies` the figures and the chart of docs/policies.md,
-`delays` the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
+`calibration` writes docs/calibration.md, `policies` and `selection` the figures and the chart of
+docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
 from benchmarks.studies.guardrails import guardrails
 from benchmarks.studies.policies import policies
+from benchmarks.studies.selection import selection
 
 SEED = 2026
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
@@ -24,7 +25,9 @@ def main() -> None:
     """Parse the arguments, run, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.studies", description=__doc__)
     parser.add_argument("studies", nargs="*", help=f"{', '.join(STUDIES)}; all when none is named")
-    parser.add_argument("--runs", type=int, help="replications of a design (200; of regret 1,000)")
+    parser.add_argument(
+        "--runs", type=int, help="replications (200; of regret 1,000), or units to choose for"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.studies) - STUDIES.keys():
         parser.error(f"no study {', '.join(sorted(unknown))}: choose from {', '.join(STUDIES)}")
@@ -57,6 +60,11 @@ def of_delays(runs: int | None) -> None:
 def of_guardrails(runs: int | None) -> None:
     """Kills in time, and kills of what does not harm; writes its page."""
     guardrails(runs=runs or 1_000)
+
+
+def of_selection(runs: int | None) -> None:
+    """Choices against logged propensities; its table in docs/policies.md."""
+    selection(units=runs or 1_000_000, seed=SEED)
 
 
 def page(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
@@ -104,6 +112,7 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "policies": of_policies,
     "delays": of_delays,
     "guardrails": of_guardrails,
+    "selection": of_selection,
 }
 
 
