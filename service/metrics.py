@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.answers import Answers
 from service.exposition import Family, Labels, text_of
 from service.series import Key, Row, rows_in
 from service.settings import Settings
@@ -64,6 +65,7 @@ class Metrics:
     """The metrics of one process, and the way to those of its fellow workers."""
 
     def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
+        self.answers = Answers()
         self._folder, self._worker = folder, worker
         self._row = Row(folder, worker)
         self._values = self._row.values

@@ -74,7 +74,7 @@ class Totals:
 class Mark:
     """Totals noted at an instant; `outcome` is what was counted as one.
 
-    `answers` and `fallbacks` are the service's, and begin anew with it.
+    `answers` and `fallbacks` are the store's, over all its services; neither ever falls.
     """
 
     at_us: int
@@ -140,9 +140,9 @@ def judged(
 ) -> list[BreakerState]:
     """The next state of every breaker that is on; `marks` oldest first, the last one is now.
 
-    Marks that counted something else (another objective) are passed over.
+    Marks that counted something else (another objective) are passed over, but for the answers.
     """
-    marks = [mark for mark in marks if mark.outcome == marks[-1].outcome]
+    every, marks = marks, [mark for mark in marks if mark.outcome == marks[-1].outcome]
     known = {state.breaker: state for state in before}
     settings, now = experiment.policy.breakers, marks[-1]
     found: list[BreakerState] = []
@@ -159,7 +159,7 @@ def judged(
         elif breaker is Breaker.EXPOSURE:
             found.append(_exposure(marks, last, limit, _exposing(experiment, active)))
         else:
-            found.append(_fallbacks(marks, last, limit))
+            found.append(_fallbacks(every, last, limit))
     return found
 
 
@@ -210,9 +210,7 @@ def _exposure(marks: Sequence[Mark], last: BreakerState, limit: float, keys: Seq
 
 def _fallbacks(marks: Sequence[Mark], last: BreakerState, limit: float) -> BreakerState:
     now = marks[-1]
-    start = _at(marks, now.at_us - HOUR_US)
-    if start is None or start.answers > now.answers or start.fallbacks > now.fallbacks:
-        start = Mark(0, {})  # the service began anew since
+    start = _at(marks, now.at_us - HOUR_US) or marks[0]
     answers, fallbacks = now.answers - start.answers, now.fallbacks - start.fallbacks
     if answers < _ANSWERS:
         return last

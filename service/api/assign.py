@@ -86,6 +86,8 @@ async def assign(service: Service, store: StoreState, principal: Principal, raw:
     decision = None if service.is_ledger_away else service.writer.sticky.decision(store, ask)
     if decision is None:
         (decision,) = await decide(service, store, [ask])
+    else:
+        service.metrics.answers.count(store.store_no)
     return _encode(view_of(store, principal, decision))
 
 
@@ -129,8 +131,11 @@ async def answer_many(request: AnyRequest, decide: Decide) -> Response[bytes]:
     return answer(BatchAnswer(views))
 
 
-async def fall_back(_service: Service, _store: StoreState, asks: list[Ask]) -> list[Decision]:
+async def fall_back(service: Service, store: StoreState, asks: list[Ask]) -> list[Decision]:
     """No offer for anybody, and nothing recorded: the ledger cannot be asked who has which variant."""
+    service.metrics.answers.count(store.store_no, len(asks), len(asks))
+    for _ in asks:
+        service.metrics.count_fallback("fallback")
     return [Decision("fallback", ask.experiments[0] if ask.experiments else None) for ask in asks]
 
 
@@ -143,6 +148,7 @@ async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[D
     try:
         decisions = await service.writer.assign(store, asks, deadline_s)
         if decisions is not None:
+            service.metrics.answers.count(store.store_no, len(asks))
             return decisions
     except (Overloaded, WriterStopped):
         reason = "overloaded"
@@ -150,6 +156,7 @@ async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[D
         pass  # the writer says so, once
     except Exception as error:
         log.error("an assignment failed, it is answered without the ledger: %s", type(error).__name__)
+    service.metrics.answers.count(store.store_no, len(asks), len(asks))
     return [_without_ledger(service, store, ask, reason) for ask in asks]
 
 

@@ -71,7 +71,7 @@ def steps_due(connection: Connection, service: Service, store_no: int) -> list[S
         for live in store.experiments.values()
         if live.state is Lifecycle.RUNNING and live.policy is not None and _is_due(live, service, now_us)
     ]
-    answers = answered(service.metrics) if due else (0, 0)
+    answers = answered(connection, service.metrics.answers, store_no) if due else (0, 0)
     return [_step(connection, live, now_us, answers) for live in due]
 
 

@@ -13,17 +13,20 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from service.context import Service
 from service.jobs import allocator
 from service.jobs.folder import abandon_pending, fold_pending
+from service.jobs.operations import tell
 from service.ledger.database import said
 from service.ledger.notices import Audience, Follower
 
 TICK_S = 1.0
+TELL_S = 10.0
+"""Between two tellings of what was answered: a breaker looks at an hour."""
 log = logging.getLogger(__name__)
 
 
 async def run(service: Service) -> None:
     """Lead or follow, until cancelled."""
     follower = Follower(service.database, Audience(service.follow, service.forget_units))
-    await asyncio.gather(service.leader.run(), follower.run(), _advance_all(service))
+    await asyncio.gather(service.leader.run(), follower.run(), _advance_all(service), _tell(service))
 
 
 async def _advance_all(service: Service) -> None:
@@ -38,6 +41,23 @@ async def _advance_all(service: Service) -> None:
         except Exception:
             log.exception("the stores cannot be listed; it is tried again")
         await asyncio.sleep(TICK_S)
+
+
+async def _tell(service: Service) -> None:
+    """Add to the ledger's counts what this service has answered, leader or not."""
+    answers = service.metrics.answers
+    while True:
+        await asyncio.sleep(TELL_S)
+        counts = answers.pending()
+        if counts:
+            try:
+                await service.writer.submit(lambda c, counts=counts: tell(c, counts), background=True)
+            except OperationalError:
+                continue  # it stays counted; what is wrong with the ledger others say
+            except Exception:
+                log.exception("answers cannot be counted in the ledger; it is tried again")
+                continue
+            answers.told(counts)
 
 
 async def _advance_safely(service: Service, store_no: int) -> None:

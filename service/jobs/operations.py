@@ -1,15 +1,13 @@
-"""What circuit breakers look at, as rows: an experiment's totals by the hour, and the service's answers."""
+"""What circuit breakers look at, as rows: an experiment's totals by the hour, and the store's answers."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
 from experiments.allocation.breakers import HOUR_US, KEPT_US, Mark, Totals
+from service.answers import Answers, Counts
 from service.ledger import schema
-from service.ledger.statements import upsert
-from service.metrics import FALLBACKS, REQUESTS, Metrics
-
-_ASSIGN = frozenset({"/v1/assign", "/v1/assign/batch"})
+from service.ledger.statements import add_up, upsert
 
 
 def marks_of(connection: Connection, experiment_no: int, now_us: int) -> list[Mark]:
@@ -54,17 +52,22 @@ def note(connection: Connection, experiment_no: int, mark: Mark) -> None:
     connection.execute(delete(table).where(table.c.experiment_no == experiment_no, table.c.hour < old))
 
 
-def answered(metrics: Metrics) -> tuple[int, int]:
-    """Assign requests answered since the service began, and how many of them without the ledger.
+def answered(connection: Connection, answers: Answers, store_no: int) -> tuple[int, int]:
+    """Assign requests of a store answered ever, by all services, and how many of them without the ledger.
 
-    A batch is one request, so that of a shop that asks in batches the part is too high rather than too low;
-    never more than all.
+    What other services counted in the last seconds, and have not told yet, is missing.
     """
-    requests = fallbacks = 0.0
-    for family in metrics.families():
-        for labels, numbers in family.values.items():
-            if family.name == FALLBACKS.name:
-                fallbacks += numbers[0]
-            elif family.name == REQUESTS.name and dict(labels).get("route") in _ASSIGN:
-                requests += numbers[0]
-    return int(requests), int(min(requests, fallbacks))
+    untold = answers.untold(store_no)
+    table = schema.answer_count.c
+    row = connection.execute(select(table.answers, table.fallbacks).where(table.store_no == store_no)).first()
+    told = (0, 0) if row is None else (row.answers, row.fallbacks)
+    return told[0] + untold[0], told[1] + untold[1]
+
+
+def tell(connection: Connection, counts: Counts) -> None:
+    """Add what a service has counted; those of ten seconds twice when a COMMIT's answer is lost."""
+    rows = [
+        {"store_no": store_no, "answers": answers, "fallbacks": fallbacks}
+        for store_no, (answers, fallbacks) in sorted(counts.items())
+    ]
+    add_up(connection, schema.answer_count, rows)

@@ -53,6 +53,15 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
         connection.execute(_replacing(connection.dialect, table), list(rows))
 
 
+def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows of counts, or add them to those with the same primary key."""
+    if rows:
+        keys = [column.name for column in table.primary_key]
+        statement = _insert(connection.dialect, table)
+        added = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), list(rows))
+
+
 def upsert_tuples(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """The same for whole rows in the order of the table's columns, as the driver takes them, JSON as text."""
     text = _replacing_text(connection.dialect.name, table)

@@ -140,8 +140,17 @@ class OperationsMarkRow(SQLModel, table=True):
     at_us: int = big()  # the last look in the hour
     outcome: str
     totals: dict[str, list[int]] = _json()  # by variant: assigned, exposed, outcomes
-    answers: int = big()  # of the service since it began, as are the fallbacks among them
+    answers: int = big()  # of the store until then, as are the fallbacks among them
     fallbacks: int = big()
+
+
+class AnswerCountRow(SQLModel, table=True):
+    """Assign requests of a store answered ever; every service adds what it has counted since it last did."""
+
+    __tablename__ = "answer_count"
+    store_no: int = Field(primary_key=True)
+    answers: int = big()
+    fallbacks: int = big()  # without the ledger
 
 
 class CandidateSetRow(SQLModel, table=True):

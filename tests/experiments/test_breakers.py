@@ -163,8 +163,12 @@ def test_answers_without_the_ledger_trip_and_untrip():
     assert not one(FALLBACKS, [mark(0, 1000, 0), mark(1, 1100, 20)]).is_tripped
     assert one(FALLBACKS, [mark(0, 1000, 0), mark(1, 1100, 10)], [found]).is_tripped
     assert not one(FALLBACKS, [mark(0, 1000, 0), mark(1, 1100, 9)], [found]).is_tripped
-    assert one(FALLBACKS, [mark(0, 10**6, 5), mark(1, 100, 50)]).is_tripped  # started anew, counts from 0
-    assert one(FALLBACKS, [mark(1, 100, 50)]).is_tripped
+    assert not one(FALLBACKS, [mark(1, 100, 50)]).is_tripped, "what was before the experiment says nothing"
+
+
+def test_answers_are_compared_whatever_the_objective_was():
+    earlier = Mark(0, {}, outcome="took", answers=1000)
+    assert one(FALLBACKS, [earlier, Mark(HOUR_US, {}, answers=1100, fallbacks=50)]).is_tripped
 
 
 def test_each_can_be_switched_off():
