@@ -22,6 +22,7 @@ from experiments.model import (
     CustomMetric,
     DelayHandling,
     Direction,
+    Discounting,
     Experiment,
     Guardrail,
     MetricKind,
@@ -153,6 +154,7 @@ def _policy(item: _Document) -> PolicySettings:
         breakers=breakers_of(item["breakers"]),
         features=features_of(item["features"]),
         draws=item["draws"],
+        discount=Discounting(item["discount"]),
         delay=DelayHandling(item["delay"]),
         model=TotalsModel(item["model"]),
     )
@@ -231,6 +233,7 @@ def _policy_document(policy: PolicySettings) -> dict[str, Any]:
         **_present({"warm_start": _warm_document(policy.warm_start)}),
         **safety_document(policy.ramp, policy.breakers),
         **features_document(policy),
+        **_chosen("discount", policy.discount, Discounting.ALWAYS),
         **_chosen("delay", policy.delay, DelayHandling.MATURED),
         **_chosen("model", policy.model, TotalsModel.STUDENT_T),
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, child
-from experiments.model import DelayHandling, MetricKind, PolicyKind, StopAction, TotalsModel
+from experiments.model import DelayHandling, Discounting, MetricKind, PolicyKind, StopAction, TotalsModel
 
 _Document = Mapping[str, Any]
 _Faults = Iterator[FieldError]
@@ -62,7 +62,7 @@ def warm_start_faults(policy: _Document, kind: str | None, variants: set[str] | 
 
 
 def learning_faults(policy: _Document) -> _Faults:
-    """Faults of `policy.delay` and `policy.model`: how results are read, for shares that follow them."""
+    """Faults of `policy.discount`, `delay` and `model`: how results are read, for shares that follow them."""
     delay, model = policy.get("delay"), policy.get("model")
     kind, objective = policy.get("kind"), policy.get("objective")
     chosen = [
@@ -77,6 +77,9 @@ def learning_faults(policy: _Document) -> _Faults:
         for name in chosen:
             remedy = f"says how thompson, top_two and segment read results; remove it for a {kind} policy"
             yield FieldError(f"/policy/{name}", "not_for_this_policy", remedy)
+    if policy.get("discount") == Discounting.AFTER_DRIFT and policy.get("discount_half_life") is None:
+        remedy = "says when to discount; write discount_half_life, 14d say, or remove it"
+        yield FieldError("/policy/discount", "without_half_life", remedy)
     if delay == DelayHandling.MODEL and objective in _NO_DELAY_MODEL:
         remedy = f"the ages of {objective}'s outcomes are not kept; use matured, or another objective"
         yield FieldError("/policy/delay", "not_for_this_metric", remedy)

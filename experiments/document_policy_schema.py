@@ -2,7 +2,7 @@
 
 from experiments.document_features import DRAWS, FEATURES
 from experiments.document_safety import BREAKERS, RAMP
-from experiments.model import DelayHandling, PolicyKind, StopAction, TotalsModel
+from experiments.model import DelayHandling, Discounting, PolicyKind, StopAction, TotalsModel
 from experiments.schema_parts import (
     COUNT,
     DURATION,
@@ -123,6 +123,11 @@ POLICY = closed(
         "burn_in": described(COUNT, "Units every variant gets before shares follow the data.", default=200),
         "discount_half_life": described(
             nullable(DURATION), "Age at which a cohort counts half; null counts all alike.", default=None
+        ),
+        "discount": choice(
+            Discounting,
+            "Discount by the half-life from the start, or from the first drift alarm on.",
+            default=Discounting.ALWAYS.value,
         ),
         "shares": {
             "type": ["object", "null"],

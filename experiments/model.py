@@ -75,6 +75,13 @@ class DelayHandling(StrEnum):
     MODEL = "model"
 
 
+class Discounting(StrEnum):
+    """From when on old cohorts count less: from the start, or once the drift alarm has been raised."""
+
+    ALWAYS = "always"
+    AFTER_DRIFT = "after_drift"
+
+
 class TotalsModel(StrEnum):
     """The law of money totals per unit: their mean's Student-t, or zeros, signs and sizes apart."""
 
@@ -273,6 +280,7 @@ class PolicySettings:
     cadence: timedelta = timedelta(seconds=60)
     burn_in: int = 200
     discount_half_life: timedelta | None = None
+    discount: Discounting = Discounting.ALWAYS
     shares: Mapping[str, float] | None = None
     prior: Prior | None = None
     warm_start: WarmStart | None = None

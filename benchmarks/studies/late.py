@@ -8,16 +8,19 @@ or not within the window, and shares are computed once a day by the production a
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.ages import BINS, HOURS, binned
+from experiments.allocation.drift import reading_as, watch_drift
 from experiments.allocation.guarding import Guarded
 from experiments.allocation.proposal import propose
 from experiments.allocation.published import Cause, PolicyVersion
 from experiments.model import (
     DelayHandling,
+    Discounting,
     Experiment,
     Offer,
     OfferKind,
@@ -60,8 +63,10 @@ _THOMPSON = PolicySettings(
 AS_THEY_ARE = Reader("open windows as they are", _THOMPSON, as_they_are=True)
 MATURED = Reader("closed windows (delay: matured)", _THOMPSON)
 MODEL = Reader("all, by age (delay: model)", replace(_THOMPSON, delay=DelayHandling.MODEL))
-DISCOUNTED = Reader(
-    "discount_half_life: 7d", replace(_THOMPSON, discount_half_life=timedelta(days=7)), as_they_are=True
+_WEEKS = replace(_THOMPSON, discount_half_life=timedelta(days=7))
+DISCOUNTED = Reader("discount_half_life: 7d", _WEEKS, as_they_are=True)
+AFTER_DRIFT = Reader(
+    "the same, discount: after_drift", replace(_WEEKS, discount=Discounting.AFTER_DRIFT), as_they_are=True
 )
 
 
@@ -82,6 +87,7 @@ def regret(world: World, reader: Reader, rng: np.random.Generator) -> tuple[floa
     past: dict[str, Cell] = {}
     still_open: list[_Cohort] = []
     version: PolicyVersion | None = None
+    drift: dict[str, Any] | None = None
     forgone = possible = 0.0
     for day, rates in enumerate(world.rates):
         shares = dict.fromkeys(keys, 1.0) if version is None else version.shares_for(keys)
@@ -98,8 +104,11 @@ def regret(world: World, reader: Reader, rng: np.random.Generator) -> tuple[floa
         if experiment.policy.discount_half_life is None:
             still_open = _settled(still_open, past, world, now, keys)
         cells = [*past.values(), *(cohort.cell(world, now, keys) for cohort in still_open)]
+        at = datetime.combine(START, datetime.min.time(), tzinfo=UTC) + timedelta(days=now, seconds=1)
+        if experiment.policy.discount is Discounting.AFTER_DRIFT:
+            drift = watch_drift(experiment, cells, drift, time_zone="UTC", now=at).to_json()
         proposal = propose(
-            experiment,
+            reading_as(experiment, discounting=bool(drift and drift["discounting"])),
             cells,
             frozenset(keys),
             [keys],
@@ -107,7 +116,7 @@ def regret(world: World, reader: Reader, rng: np.random.Generator) -> tuple[floa
             promoted=None,
             last=version,
             time_zone="UTC",
-            now=datetime.combine(START, datetime.min.time(), tzinfo=UTC) + timedelta(days=now, seconds=1),
+            now=at,
         )
         version = PolicyVersion(day + 1, day + 1, 0, Cause.SHARES_MOVED, keys[0], proposal.sets)
     return forgone, possible

@@ -25,7 +25,8 @@ Weekdays are compared with the same weekdays, so a quiet Sunday is no drift, who
 Limits: needs 14 closed days and 200 units of a variant in both windows; a week whose days differ by more than
 chance (a promotion) is drift, as it should be; slow drift is seen only once a week stands out. After a
 lasting change the alarm stays as long as the posteriors rest on what was before: the remedy is
-`discount_half_life`, under which it fades.
+`discount_half_life`, under which it fades. With `discount: after_drift` it begins when the alarm is first
+raised and then stays, since the old weeks would come back with the alarm's end.
 
 Source: Cochran 1954, Biometrics 10, section 2 (the partition of chi-square).
 """
@@ -43,7 +44,7 @@ from experiments.analysis.estimates import ratio
 from experiments.analysis.maturity import closes_at, discount, end_of_day
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.strata import MIN_UNITS, Stratum, Table, parts_of, tabulate
-from experiments.model import Experiment
+from experiments.model import Discounting, Experiment
 from experiments.statistics import Cell
 
 WEEK = 7
@@ -79,6 +80,7 @@ class Drift:
     recent: tuple[date, date] | None = None
     before: tuple[date, date] | None = None
     changes: Mapping[str, Change] = field(default_factory=dict[str, Change])
+    discounting: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a policy version keeps them."""
@@ -92,7 +94,34 @@ class Drift:
                 key: {"before": change.before, "recent": change.recent, "error": change.error}
                 for key, change in self.changes.items()
             },
+            "discounting": self.discounting,
         }
+
+
+def watch_drift(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    before: Mapping[str, Any] | None,
+    *,
+    time_zone: str,
+    now: datetime,
+) -> Drift:
+    """`drift_of`, and whether old cohorts count less from now on; `before` is the last version's drift."""
+    last = before or {}
+    was = bool(last.get("discounting"))
+    found = drift_of(
+        reading_as(experiment, discounting=was), cells, last.get("state"), time_zone=time_zone, now=now
+    )
+    is_due = was or experiment.policy.discount is Discounting.ALWAYS or found.state is DriftState.DRIFTING
+    return replace(found, discounting=is_due and experiment.policy.discount_half_life is not None)
+
+
+def reading_as(experiment: Experiment, *, discounting: bool) -> Experiment:
+    """The experiment as its results are to be read: without its half-life while that has not begun."""
+    policy = experiment.policy
+    if discounting or policy.discount is Discounting.ALWAYS:
+        return experiment
+    return replace(experiment, policy=replace(policy, discount_half_life=None))
 
 
 def drift_of(

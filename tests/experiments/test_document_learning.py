@@ -6,7 +6,7 @@ import pytest
 
 from experiments.document import parse_document, to_document
 from experiments.errors import InvalidDocument
-from experiments.model import DelayHandling, TotalsModel
+from experiments.model import DelayHandling, Discounting, TotalsModel
 from tests.experiments.documents import SMALL, changed
 
 
@@ -19,19 +19,22 @@ def test_the_delay_model_and_the_hurdle_are_read_and_written_back() -> None:
     assert modelled.policy.delay is DelayHandling.MODEL
     hurdled = parse_document(with_policy(model="hurdle"))
     assert hurdled.policy.model is TotalsModel.HURDLE
-    for experiment in (modelled, hurdled):
+    waiting = parse_document(with_policy(discount_half_life="14d", discount="after_drift"))
+    assert waiting.policy.discount is Discounting.AFTER_DRIFT
+    for experiment in (modelled, hurdled, waiting):
         assert parse_document(to_document(experiment)) == experiment
 
 
 def test_documents_in_store_stay_as_they_are() -> None:
     written = to_document(parse_document(with_policy()))["policy"]
-    assert not written.keys() & {"delay", "model"}
+    assert not written.keys() & {"delay", "model", "discount"}
     assert parse_document(with_policy(delay="matured", model="student_t")) == parse_document(with_policy())
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
+        ({"discount": "after_drift"}, [("/policy/discount", "without_half_life")]),
         ({"delay": "never"}, [("/policy/delay", "not_one_of")]),
         ({"kind": "fixed", "delay": "model"}, [("/policy/delay", "not_for_this_policy")]),
         ({"kind": "fixed", "model": "hurdle"}, [("/policy/model", "not_for_this_policy")]),

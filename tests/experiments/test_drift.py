@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -11,8 +12,16 @@ import pytest
 from scipy import stats
 
 from experiments.allocation import drift
-from experiments.allocation.drift import Change, Drift, DriftState, drift_of, p_values
-from experiments.model import Experiment, PolicyKind, PolicySettings
+from experiments.allocation.drift import (
+    Change,
+    Drift,
+    DriftState,
+    drift_of,
+    p_values,
+    reading_as,
+    watch_drift,
+)
+from experiments.model import Discounting, Experiment, PolicyKind, PolicySettings
 from experiments.statistics import Cell, CellKey
 from tests.experiments.cells import experiment_of
 
@@ -130,6 +139,35 @@ def test_after_a_lasting_change_the_alarm_stays_until_the_past_is_forgotten(half
     assert "drifting" in [states[day] for day in range(32, 40)]
     assert {states[day] for day in range(15, 30)} == {"steady"}
     assert (states[65] == "drifting") == lasts
+
+
+def test_after_drift_discounts_from_the_first_alarm_on_and_for_good():
+    """All rates are 40 % higher from day 30 on. Without a change the half-life never begins."""
+    rng, half_life = np.random.default_rng(3), timedelta(days=4)
+    moved = cells_of(rng, 66, lambda key, day: RATES[key] * (1.4 if day >= 30 else 1.0))
+    waits = replace(EXPERIMENT.policy, discount_half_life=half_life, discount=Discounting.AFTER_DRIFT)
+    experiment = replace(EXPERIMENT, policy=waits)
+    for cells, expected in ((moved, True), (cells_of(rng, 66), False)):
+        plain: dict[str, Any] | None = None
+        entries: dict[int, dict[str, Any]] = {}
+        for day in range(12, 66):
+            seen = [c for c in cells if (c.key.day - START).days <= day]
+            now = datetime.combine(START, datetime.min.time(), tzinfo=UTC) + timedelta(days=day + 1)
+            plain = watch_drift(experiment, seen, plain, time_zone="UTC", now=now).to_json()
+            entries[day] = json.loads(json.dumps(plain))
+        begun = [day for day, entry in entries.items() if entry["discounting"]]
+        assert bool(begun) == expected
+        if begun:
+            assert entries[begun[0]]["state"] == "drifting"
+            assert 32 <= begun[0] < 40
+            assert begun == list(range(begun[0], 66))
+            assert entries[65]["state"] == "steady", "the past has been forgotten, and stays so"
+    for one in (experiment, EXPERIMENT):
+        assert reading_as(one, discounting=True) == one
+    assert reading_as(experiment, discounting=False).policy.discount_half_life is None
+    always = replace(EXPERIMENT, policy=replace(EXPERIMENT.policy, discount_half_life=half_life))
+    assert reading_as(always, discounting=False) == always
+    assert watch_drift(always, [], None, time_zone="UTC", now=datetime(2026, 4, 1, tzinfo=UTC)).discounting
 
 
 def test_weekdays_and_shares_that_move_are_no_drift():
