@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, update
 
 from experiments.allocation.breakers import BreakerState, Mark, breaker_of, judged, mark_of
 from experiments.allocation.capping import new_caps
-from experiments.allocation.drift import drift_of
+from experiments.allocation.drift import reading_as, watch_drift
 from experiments.allocation.guarding import Guarded, guard
 from experiments.allocation.proposal import Proposal, holding, propose
 from experiments.allocation.published import Cause, PolicyVersion, same_shares
@@ -176,6 +176,10 @@ def _decide(
     """
     assert live.policy is not None
     now_us = mark.at_us
+    drift = _drift(live, cells, before, now_us)
+    is_discounting = bool(drift and drift["discounting"])
+    live = replace(live, experiment=reading_as(live.experiment, discounting=is_discounting))
+    assert live.policy is not None
     guarded = guard(
         live.experiment,
         cells,
@@ -213,7 +217,6 @@ def _decide(
     if promoted is None and is_adaptive(live.experiment):
         proposal = _holding(proposal, guarded, live.policy, breakers)
     version = _next_version(live, proposal, guarded, cause, now_us)
-    drift = _drift(live, cells, before, now_us)
     body = Body(
         proposal.held,
         proposal.burn_in,
@@ -287,9 +290,10 @@ def _drift(
     """Whether the last week contradicts what the shares rest on; versions of old have no state."""
     if not is_adaptive(live.experiment):
         return None
-    previous = (before.get("drift") or {}).get("state")
     now = to_datetime(now_us)
-    return drift_of(live.experiment, cells, previous, time_zone=live.time_zone, now=now).to_json()
+    return watch_drift(
+        live.experiment, cells, before.get("drift"), time_zone=live.time_zone, now=now
+    ).to_json()
 
 
 def _numbered(live: LiveExperiment, version: PolicyVersion) -> PolicyVersion:
