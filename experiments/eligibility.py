@@ -180,7 +180,7 @@ def _holds(condition: Condition, found: Scalar) -> bool:
             return _comparable(found, wanted) and found >= wanted
         case ConditionOp.LT:
             return _comparable(found, wanted) and found < wanted
-        case ConditionOp.LTE:
+        case ConditionOp.LTE:  # pragma: no branch (pyright holds the match to be exhaustive)
             return _comparable(found, wanted) and found <= wanted
 
 

@@ -7,6 +7,7 @@ of different days and processes add.
 
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil
 
 _BITS = 5  # 2^5 bins per doubling
@@ -86,9 +87,5 @@ def _quantile_bin(histogram: Mapping[int, int], q: float) -> int:
     if not 0 <= q <= 1:
         raise ValueError(f"a quantile needs 0 <= q <= 1, found {q}")
     rank = max(1, ceil(Fraction(repr(float(q))) * n))
-    seen = 0
-    for number, count in counts:
-        seen += count
-        if seen >= rank:
-            return number
-    raise AssertionError("the rank is at most n")
+    ends = accumulate(count for _, count in counts)
+    return next(number for (number, _), end in zip(counts, ends, strict=True) if end >= rank)

@@ -153,7 +153,7 @@ def _sentence(
             return f"{variant} makes no difference that matters: {metric} against {control}: {change}."
         case VerdictKind.PROMISING:
             return f"{variant} looks promising but is not proven: {metric} against {control}: {change}."
-        case VerdictKind.INSUFFICIENT:
+        case VerdictKind.INSUFFICIENT:  # pragma: no branch (pyright holds the match to be exhaustive)
             return f"There is not enough evidence yet on {variant}: {metric} against {control}: {change}."
 
 

@@ -99,6 +99,15 @@ def test_stop_rules(rule, state):
     assert check(report_of(cells, stop_rule=rule, settings=policy), "stop_rule").state == state
 
 
+def test_a_stop_rule_without_any_figure_goes_on_but_for_its_date():
+    """Nothing has come: no loss is small enough to stop for, yet a date that has passed has."""
+    policy = PolicySettings(objective="conversion_rate")
+    found = check(report_of([], stop_rule=StopRule(loss_below=1e9), settings=policy), "stop_rule")
+    assert found.state == "ok"
+    dated = StopRule(loss_below=1e9, at=NOW)
+    assert check(report_of([], stop_rule=dated, settings=policy), "stop_rule").state == "reached"
+
+
 def test_no_stop_rule_is_no_check():
     assert not [found for found in report_of([]).checks if found.name == "stop_rule"]
 

@@ -183,6 +183,20 @@ def test_stratified_by_hand():
     assert estimate.posterior.ppf(0.025) == pytest.approx(low, rel=1e-10)
 
 
+@pytest.mark.parametrize(("orders", "is_told"), [(8, False), (9, True)])
+def test_a_stratified_ratio_over_a_denominator_near_zero_has_its_figure_alone(orders: int, is_told: bool):
+    """k orders among n = 1,000: mean k / n, standard error sqrt(k (n - k) / (n^2 (n - 1))).
+
+    It lies more than 3 of them from 0 where k (n - 1) > 9 (n - k): 8 x 999 < 9 x 992, 9 x 999 > 9 x 991.
+    """
+    placed = np.arange(1000) < orders
+    sums = sums_of("aov", 1000, orders=placed, revenue=placed * np.arange(1, 1001))
+    found = stratified(DEFINITIONS["aov"], [part(1.0, sums)])
+    assert found is not None
+    assert found.figure == pytest.approx((orders + 1) / 2)
+    assert (found.posterior is not None) == is_told
+
+
 def test_stratified_without_freedom_or_spread():
     one = sums_of("margin_per_unit", 1, margin=[5])
     short = stratified(DEFINITIONS["margin_per_unit"], [part(1.0, one)])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -18,6 +19,7 @@ from experiments.analysis.read_out import watch_guardrails
 from experiments.analysis.reading import Reading, read_metric
 from experiments.analysis.report import Margins
 from experiments.model import Guardrail
+from experiments.posteriors.log_normal import ShiftedLogNormal
 from experiments.statistics import FIXED_POINT, Cell
 from tests.experiments.cells import cell_of, experiment_of
 
@@ -98,6 +100,15 @@ def test_a_falling_proportion_against_monte_carlo():
     below = (rng.beta(571, 431, 10**6) < 0.96 * rng.beta(611, 391, 10**6)).mean()
     found = prob_beyond(reading.definition, pair_in(reading), 0.04)
     assert abs(found - below) < 5 * (below * (1 - below) / 1e6) ** 0.5
+
+
+def test_a_ratio_to_a_control_that_may_be_nothing_is_refused():
+    """P(control <= 0) = 1/2: "a hundredth worse than the control" has no meaning, so it is no probability."""
+    reading = read("conversion_rate", [converting("none", 610, 1000), converting("socks", 570, 1000)])
+    pair = replace(pair_in(reading), control_posterior=ShiftedLogNormal(-1.0, 0.0, 1.0))
+    assert float(pair.control_posterior.cdf(0.0)) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="control's posterior must be positive"):
+        prob_beyond(reading.definition, pair, 0.01)
 
 
 def refunding(key: str, refunded: int, orders: int, n: int) -> Cell:

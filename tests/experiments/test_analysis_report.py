@@ -1,6 +1,7 @@
 """The whole report: reasons for nulls, selections, winsorised and naive figures, the wire's JSON."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -98,6 +99,27 @@ def test_the_figures_of_a_plain_experiment_are_the_sample_figures():
     assert socks.prob_best + none.prob_best == pytest.approx(1.0)
     assert socks.prob_best == pytest.approx(socks.prob_beats_control)
     assert none.lift_abs.reason == "is_control"
+
+
+def test_a_variant_that_is_not_in_it_is_a_key_error():
+    with pytest.raises(KeyError, match="boots"):
+        read(two()).variant("boots")
+    with pytest.raises(KeyError, match="boots"):
+        GUARDED.variant("boots")
+
+
+@pytest.mark.parametrize(
+    ("window", "written"),
+    [
+        (timedelta(days=7), "7d"),
+        (timedelta(hours=36), "36h"),
+        (timedelta(minutes=90), "5400s"),
+        (timedelta(seconds=90), "90s"),
+    ],
+)
+def test_a_window_is_written_in_the_largest_unit_that_divides_it(window: timedelta, written: str):
+    report = read(two(), experiment=replace(GUARDED, attribution_window=window))
+    assert to_wire(report)["window"] == written
 
 
 def test_a_lower_refund_rate_is_the_better_one():

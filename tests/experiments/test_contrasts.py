@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
+from experiments.analysis.comparison import oriented
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.compare import difference, prob_greater, ratio_minus_one
+from experiments.posteriors.log_normal import ShiftedLogNormal
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import Posterior
 from tests.statistical import STANDARD_ERRORS, share_errors_off, standard_errors_off
@@ -111,3 +113,20 @@ def test_quantiles_of_points_and_impossible_levels() -> None:
 def test_an_interval_holds_what_it_says() -> None:
     low, high = difference(StudentT(3, 3), StudentT(1, 4)).interval(0.5)
     assert high - low == pytest.approx(2 * 0.6744897501960817 * sqrt(25), rel=1e-10)
+
+
+@pytest.mark.parametrize("posterior", [Beta(3, 9), StudentT(0.4, 0.2, 5), StudentT(0.4, 0.0)])
+def test_the_mirror_of_what_should_fall_keeps_every_chance(posterior: Posterior) -> None:
+    """P(1 - theta >= 1 - x) = P(theta <= x); with sign 1 nothing is turned."""
+    mirrored = oriented(posterior, -1)
+    for x in (0.1, 0.35, 0.45, 0.9):
+        assert float(mirrored.sf(1 - x)) == pytest.approx(float(posterior.cdf(x)), rel=1e-12)
+    assert oriented(posterior, 1) is posterior
+
+
+def test_a_posterior_without_a_mirror_is_refused_and_not_taken_as_it_is() -> None:
+    """Shift and skew of a log-normal point one way; only money per unit has one, of which more is better."""
+    above = ShiftedLogNormal(0.0, 1.0, 0.5)
+    assert oriented(above, 1) is above
+    with pytest.raises(TypeError, match="no mirror of ShiftedLogNormal"):
+        oriented(above, -1)

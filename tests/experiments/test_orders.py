@@ -56,6 +56,11 @@ HAND: dict[str, tuple[OrderFact, int, int, int, int | None]] = {
     "recovered never more than the cost": (order(1000, 400, refund(1000, 999)), 1000, 0, 400, 0),
     "recovered 90 and the remainder's 280": (order(1000, 400, refund(300, 90), CANCEL), 1000, 0, 370, -30),
     "a refund of nothing": (order(1000, 400, refund(0)), 0, 0, 0, 600),
+    "given away, nothing of nothing refunded: no cost comes back": (
+        *(order(0, 400, refund(0, rate=10**6)), 0, 0),
+        *(0, -400),
+    ),
+    "given away and cancelled: all of its cost comes back": (order(0, 400, CANCEL), 0, 0, 400, 0),
     "cost unknown": (order(1000, None, refund(300)), 300, 0, 0, None),
     "cost known late": (order(1000, None, Adjustment(0, 250)), 0, 0, 0, 750),
     "adjusted: 1000 - 200, 400 + 50": (order(1000, 400, Adjustment(-200, 50)), 0, 0, 0, 350),

@@ -95,6 +95,12 @@ def test_a_shorter_ramp_lets_go_of_who_is_past_its_end():
     assert cap_of(Growth("cap", 2, 0, 0), Ramp(steps=(0.1, 0.2))) is None
 
 
+def test_who_never_ramped_or_is_past_the_end_has_the_guardrails_cap_alone():
+    states = [SOCKS_NEVER, Growth("cap", 3, 0, 0)]
+    assert caps_of(states, RAMP, {}) == {}
+    assert caps_of(states, RAMP, {"cap": 0.02}) == {"cap": 0.02}
+
+
 def test_the_lower_cap_counts():
     states = [Growth("socks", 0, 0, 0), Growth("cap", 2, 0, 0)]
     assert caps_of(states, RAMP, {"cap": 0.02}) == {"socks": 0.01, "cap": 0.02}

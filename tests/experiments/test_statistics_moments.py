@@ -93,6 +93,18 @@ def test_a_float_sum_would_not_have_restored_it() -> None:
     assert float(big) ** 2 + float(small) ** 2 - float(big) ** 2 != small**2
 
 
+def test_many_units_of_a_cell_at_once_are_one_after_the_other() -> None:
+    """Three that earn 5, one of them taken back, two that lose 2: bins and moments alike."""
+    earns, loses = ({"units": 1, "margin": 5}, {"margin": 5}), ({"units": 1, "margin": -2}, {"margin": -2})
+    one_by_one, at_once = (Cell(CellKey("a", "", 1, date(2026, 3, 1), 1), frozenset()) for _ in range(2))
+    for vector, bins in (earns, earns, earns, loses, loses):
+        one_by_one.add_unit(vector, bins)
+    one_by_one.add_unit(*earns, sign=-1)
+    at_once.add_units([earns, loses, earns], [3, 2, -1])
+    assert at_once == one_by_one
+    assert at_once.histograms == {"margin": {5: 2, -2: 2}}
+
+
 def test_a_cells_histograms_forget_a_unit_too() -> None:
     cell = Cell(CellKey("a", "", 1, date(2026, 3, 1), 1), frozenset())
     cell.add_unit({"units": 1, "revenue": 5}, {"revenue": 5})
