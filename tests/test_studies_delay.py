@@ -3,8 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
+
 from benchmarks.studies.alarms import Shop, alarms
-from benchmarks.studies.delays import gain
+from benchmarks.studies.delays import gain, without_delay
 from benchmarks.studies.late import (
     AFTER_DRIFT,
     AS_THEY_ARE,
@@ -31,6 +33,15 @@ def test_without_delay_it_costs_at_most_a_twentieth_of_the_orders():
     world = World(stationary(15, arms=5, best=0.12))
     _, _, part = gain(world, MODEL, AS_THEY_ARE, runs=5, seed=2)
     assert part > -0.05
+
+
+def test_how_well_the_cost_is_known_by_hand():
+    """Gains 2, 0, -2, -4: mean -1, sd sqrt(20/3), error 1.29, of 12 10.8 %; (1 + 1.96 x 1.29) / 12 = 29.4 %."""
+    ours, theirs = np.array([10.0, 12.0, 14.0, 16.0]), np.full(4, 12.0)
+    text = "\n".join(without_delay(ours, theirs, np.full(4, 100.0)))
+    assert "4 replications. The standard error of the difference is 1.3 orders, 10.8% of what is" in text
+    assert "the model adds less than 29.4% to it" in text
+    assert "| open windows as they are | 12 | -1 | -0.8 | -1.1% |" in text
 
 
 def test_discounting_follows_rates_that_change_and_costs_little_where_none_does():
