@@ -36,7 +36,7 @@ def test_without_delay_it_costs_at_most_a_twentieth_of_the_orders():
 
 
 def test_how_well_the_cost_is_known_by_hand():
-    """Gains 2, 0, -2, -4: mean -1, sd sqrt(20/3), error 1.29, of 12 10.8 %; (1 + 1.96 x 1.29) / 12 = 29.4 %."""
+    """Gains 2, 0, -2, -4: mean -1, error sqrt(20 / 3 / 4) = 1.29; (1 + 1.96 x 1.29) / 12 = 29.4 %."""
     ours, theirs = np.array([10.0, 12.0, 14.0, 16.0]), np.full(4, 12.0)
     text = "\n".join(without_delay(ours, theirs, np.full(4, 100.0)))
     assert "4 replications. The standard error of the difference is 1.3 orders, 10.8% of what is" in text
