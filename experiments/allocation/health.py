@@ -11,17 +11,25 @@ ess              per variant (sum w)^2 / sum w^2 over its units, w = (1 / K_set)
                  what its units are worth, had they been drawn evenly (Kish 1965, 11.7)
 ===============  ==============================================================================  ============
 
-Propensities are those of the units' epoch and candidate set. A unit whose propensity was 0 or is not
-known there (history brought in) has no weight and is left out.
+Where shares go by segment or context, the entropy is the mean of the entropies there, over the units' mix
+(even shares on average may hide that every context has its certain variant), and the least share is the
+least of any of them.
+
+Propensities are those of the units' epoch, candidate set and segment; under a contextual policy those logged
+with each assignment. A unit whose propensity was 0 or is not known there (history brought in) has no weight
+and is left out.
 
 Collapse: entropy below 0.10, or a propensity below 0.005, or a variant of 1,000 units and more worth less
 than a tenth of them; over when they are at 0.13, 0.01 and a fifth again. With the defaults (floor 0.02,
 control_share 0.1) even a certain winner leaves an entropy of 0.14 (two variants, the control wins): it is
 settings, or caps, that let exploration die. A promotion and fixed shares are somebody's decision.
+Where shares go by segment or context a variant that wins in half of them is shown at 0.9 there and at 0.02
+elsewhere, which is as it should be, yet its units are worth 0.085 of their number only: of shares between f
+and t always at least 4 f t / (f + t)^2 (Kantorovich 1948). So there the limits are 0.05 and 0.08.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,6 +56,8 @@ _LIMITS: Mapping[Sign, tuple[float, float]] = {
     Sign.WEIGHTS: (0.10, 0.20),
 }
 """Entered below the first, left at or above the second."""
+_SPLIT = (0.05, 0.08)
+"""Those of the weights where shares go by segment or context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,58 +69,102 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the units and the shares they get: of live variants, in the widest set."""
+
+    part: float
+    shares: Mapping[str, float]
+    segment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Units of a variant, of so many candidates, with their propensities p: sum of 1 / p and of 1 / p^2."""
+
+    variant: str
+    candidates: int
+    units: int
+    inverse: float
+    inverse_squared: float
+
+
+@dataclass(frozen=True, slots=True)
 class Exploration:
-    """The figures of the module's table; None where there are fewer than two live variants."""
+    """The figures of the module's table; None where there are fewer than two live variants.
+
+    `segments` has entropy and least share of each segment with shares of its own, `contexts` says over how
+    many contexts both were taken.
+    """
 
     entropy: float | None
     entropy_trend: float | None
     min_propensity: float | None
     worth: Mapping[str, Worth] = field(default_factory=dict[str, Worth])
     collapsed: tuple[Sign, ...] = ()
+    segments: Mapping[str, tuple[float, float]] | None = None
+    contexts: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
+        of_segment = {
+            segment: {"entropy": entropy, "min_propensity": least}
+            for segment, (entropy, least) in (self.segments or {}).items()
+        }
         return {
             "entropy": self.entropy,
             "entropy_trend_per_day": self.entropy_trend,
             "min_propensity": self.min_propensity,
             "variants": {key: {"units": one.units, "ess": one.ess} for key, one in self.worth.items()},
             "collapsed": [sign.value for sign in self.collapsed],
+            "segments": None if self.segments is None else of_segment,
+            "contexts": self.contexts,
         }
 
 
 def exploration(
-    shares: Mapping[str, float],
-    past: Sequence[tuple[int, Mapping[str, float]]],
-    cells: Sequence[Cell],
-    propensity: Callable[[Cell], float],
+    parts: Sequence[Part],
+    past: Sequence[tuple[int, float]],
+    worth: Mapping[str, Worth],
     *,
     now_us: int,
     before: Collection[str] = (),
     is_chosen: bool = False,
+    contexts: int | None = None,
 ) -> Exploration:
-    """The health of these shares (live variants only), with (time, shares) of the versions before them.
+    """The health of these shares; `past` are (time, entropy) of the versions before them, oldest first.
 
-    `propensity` is the share a cell's units had. `before` are the signs of collapse of the last version;
-    `is_chosen` says that a person or the document set the shares, which is never a collapse.
+    `worth` are the units of each variant. `before` are the signs of collapse of the last version; `is_chosen`
+    says that a person or the document set the shares, which is never a collapse. `contexts` is the number of
+    parts where they are contexts.
     """
-    worth = worths(cells, propensity)
-    if len(shares) < 2:
+    live = parts[0].shares
+    if len(live) < 2:
         return Exploration(None, None, None, worth)
-    now = entropy_of(shares)
-    steps = [(at, entropy_of(old)) for at, old in past if len(old) >= 2]
-    found = Exploration(now, trend([*steps, (now_us, now)], now_us), min(shares.values()), worth)
+    entropy, least = mean_entropy(parts), min(min(part.shares.values()) for part in parts)
+    segments = {
+        part.segment: (entropy_of(part.shares), min(part.shares.values()))
+        for part in parts
+        if part.segment is not None
+    }
     thinnest = min(
-        (
-            worth[key].ess / worth[key].units
-            for key in shares
-            if key in worth and worth[key].units >= ESS_UNITS
-        ),
+        (worth[key].ess / worth[key].units for key in live if key in worth and worth[key].units >= ESS_UNITS),
         default=1.0,
     )
-    figures = {Sign.ENTROPY: now, Sign.PROPENSITY: min(shares.values()), Sign.WEIGHTS: thinnest}
-    signs = () if is_chosen else tuple(s for s in Sign if figures[s] < _LIMITS[s][s.value in before])
-    return Exploration(found.entropy, found.entropy_trend, found.min_propensity, worth, signs)
+    figures = {Sign.ENTROPY: entropy, Sign.PROPENSITY: least, Sign.WEIGHTS: thinnest}
+    limits = dict(_LIMITS) | ({Sign.WEIGHTS: _SPLIT} if segments or contexts else {})
+    signs = () if is_chosen else tuple(s for s in Sign if figures[s] < limits[s][s.value in before])
+    slope = trend([*past, (now_us, entropy)], now_us)
+    return Exploration(entropy, slope, least, worth, signs, segments or None, contexts)
+
+
+def mean_entropy(parts: Sequence[Part]) -> float:
+    """The mean of the parts' entropies, each with its part of the units; of two or more variants.
+
+    >>> mean_entropy([Part(3.0, {"a": 0.5, "b": 0.5}), Part(1.0, {"a": 1.0, "b": 0.0})])
+    0.75
+    """
+    total = math.fsum(part.part for part in parts)
+    return math.fsum(part.part * entropy_of(part.shares) for part in parts) / total
 
 
 def entropy_of(shares: Mapping[str, float]) -> float:
@@ -148,16 +202,26 @@ def trend(steps: Sequence[tuple[int, float]], now_us: int) -> float | None:
 
 def worths(cells: Sequence[Cell], propensity: Callable[[Cell], float]) -> dict[str, Worth]:
     """Units and effective sample size of each variant, from cells of equal propensity."""
+    found: list[Logged] = []
+    for cell in cells:
+        n, share = cell.moments.sum("assigned"), propensity(cell)
+        if n and share > 0:
+            found.append(Logged(cell.key.variant, len(cell.candidates), n, n / share, n / share**2))
+    return logged_worths(found)
+
+
+def logged_worths(logged: Iterable[Logged]) -> dict[str, Worth]:
+    """Units and effective sample size of each variant, from the propensities logged with its units.
+
+    >>> logged_worths([Logged("a", 2, units=2, inverse=1 / 0.5 + 1 / 0.25, inverse_squared=4.0 + 16.0)])
+    {'a': Worth(units=2, ess=1.8)}
+    """
     units: dict[str, int] = {}
     first: dict[str, float] = {}
     second: dict[str, float] = {}
-    for cell in cells:
-        key, n = cell.key.variant, cell.moments.sum("assigned")
-        share = propensity(cell)
-        if not n or share <= 0:
-            continue
-        weight = 1.0 / (len(cell.candidates) * share)
-        units[key] = units.get(key, 0) + n
-        first[key] = first.get(key, 0.0) + n * weight
-        second[key] = second.get(key, 0.0) + n * weight * weight
+    for one in logged:
+        key = one.variant
+        units[key] = units.get(key, 0) + one.units
+        first[key] = first.get(key, 0.0) + one.inverse / one.candidates
+        second[key] = second.get(key, 0.0) + one.inverse_squared / one.candidates**2
     return {key: Worth(n, first[key] ** 2 / second[key]) for key, n in units.items()}

@@ -9,6 +9,7 @@ from litestar import Response
 from sqlalchemy import Connection, select
 
 from experiments.allocation.hashing import race
+from experiments.allocation.health import entropy_of
 from experiments.allocation.published import PolicyVersion
 from service.api.routing import AnyRequest, call
 from service.assigning import SHARE_TOTAL
@@ -79,6 +80,9 @@ class Explanation(msgspec.Struct, frozen=True):
     cause: str | None = None  # why the version was published
     newcomers: list[str] = []  # candidates that still burned in
     warm_start: dict[str, Any] = {}  # by candidate: the prior it began with, and whence
+    entropy: float | None = None  # of these shares over the most it could be: 1 is even, 0 one variant
+    promoted: str | None = None  # who had all but the control's share
+    stop: str | None = None  # what the stop rule said
 
 
 @call(
@@ -231,6 +235,9 @@ def _explain(
         cause=version.cause.value,
         newcomers=[key for key in body.get("newcomers") or () if key in candidates],
         warm_start={k: told for k, told in (body.get("warm_start") or {}).items() if k in candidates},
+        entropy=entropy_of(shares) if len(shares) > 1 else None,
+        promoted=body["promoted"],
+        stop=(body.get("stop") or {}).get("detail"),
     )
 
 

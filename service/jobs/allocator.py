@@ -34,10 +34,19 @@ from experiments.statistics import Cell
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.clock import to_datetime
 from service.context import Service
+from service.jobs.exploring import exploration_of
 from service.jobs.guardrail_changes import record_changes
 from service.jobs.operations import answered, marks_of, note
-from service.jobs.versions import Body, last_body, may_move, publish, tripped, worth_publishing
-from service.jobs.watching import exploration_of, stop_of, stop_to_json, warm_of
+from service.jobs.versions import (
+    Body,
+    last_body,
+    may_draw_anew,
+    may_move,
+    publish,
+    tripped,
+    worth_publishing,
+)
+from service.jobs.watching import stop_of, stop_to_json, warm_of
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
 from service.ledger.folds import mark_all
@@ -144,13 +153,14 @@ def _step(connection: Connection, live: LiveExperiment, now_us: int, answers: tu
     promoted = before.get("promoted")
     moves = may_move(connection, live, live.policy, now_us)
     mark = mark_of(live.experiment, cells, now_us, answers=answers[0], fallbacks=answers[1])
+    may_promote = moves and may_draw_anew(live.policy, now_us)
     version, body, killed = _decide(
-        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=moves
+        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=may_promote
     )
     chosen = worth_publishing(live.policy, version, before, body, may_move=moves)
     numbered = None if chosen is None else _numbered(live, chosen)
     if chosen is not None:
-        explored = exploration_of(connection, live, chosen, cells, before, body.promoted)
+        explored = exploration_of(connection, live, chosen, cells, before, body.promoted, recounts=True)
         body = replace(body, exploration=explored)
     pauses = live.experiment.policy.breakers.action is BreakerAction.PAUSE and bool(
         tripped(body.breakers) - tripped(before.get("breakers") or ())
@@ -200,6 +210,7 @@ def _decide(
     warm = warm_of(connection, live, cells, now_us)
     proposal = _propose(live, cells, seen, guarded, promoted, now_us, warm)
     stop = stop_of(
+        connection,
         live,
         cells,
         before,

@@ -84,8 +84,8 @@ def worth_publishing(
     """The version to publish, with its cause; None when nothing is worth one. New draws at most hourly."""
     old, new = _states(before["guardrails"]), _states(body.guardrails)
     is_exempt = _acting(old) != _acting(new)
-    is_drawn = last.contextual is not None and version.published_at_us - last.published_at_us < HOUR_US
-    allowed = version if is_exempt or (may_move and not is_drawn) else version.unmoved(last)
+    may_draw = may_move and may_draw_anew(last, version.published_at_us)
+    allowed = version if is_exempt or may_draw else version.unmoved(last)
     if old != new:
         return replace(allowed, cause=Cause.GUARDRAIL)
     if tripped(before.get("breakers") or ()) != tripped(body.breakers):
@@ -100,6 +100,11 @@ def worth_publishing(
     if version.published_at_us - last.published_at_us >= DAY_US:
         return replace(allowed, cause=Cause.DAILY)
     return None
+
+
+def may_draw_anew(last: PolicyVersion, now_us: int) -> bool:
+    """Whether the last version's draws, if it has any, are an hour old."""
+    return last.contextual is None or now_us - last.published_at_us >= HOUR_US
 
 
 def may_move(connection: Connection, live: LiveExperiment, last: PolicyVersion, now_us: int) -> bool:

@@ -1,23 +1,20 @@
-"""What a version says beside its shares: what variants began with, the stop rule, health of exploration."""
+"""What a version says beside its shares: what variants began with, and the stop rule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
-from experiments.allocation.caps import WHOLE
 from experiments.allocation.guarding import Guarded
-from experiments.allocation.health import exploration
-from experiments.allocation.published import PolicyVersion
 from experiments.allocation.stopping import StopDecision, decide, has_rule, in_words, read_figures
 from experiments.allocation.warm_start import PastExperiment, WarmPriors, warm_priors
-from experiments.model import PolicyKind, VariantState
+from experiments.model import VariantState
 from experiments.statistics import Cell
 from service.catalogue import LiveExperiment, load_store
 from service.clock import to_datetime
+from service.jobs.exploring import sampled_contexts
 from service.ledger import schema
 from service.ledger.cells import read_cells
 
@@ -41,6 +38,7 @@ def warm_of(connection: Connection, live: LiveExperiment, cells: Sequence[Cell],
 
 
 def stop_of(
+    connection: Connection,
     live: LiveExperiment,
     cells: Sequence[Cell],
     before: Mapping[str, Any],
@@ -61,7 +59,15 @@ def stop_of(
     figures = (
         "burn_in"
         if is_burn_in
-        else read_figures(experiment, cells, active, priors=warm.priors, time_zone=live.time_zone, now=now)
+        else read_figures(
+            experiment,
+            cells,
+            active,
+            priors=warm.priors,
+            time_zone=live.time_zone,
+            now=now,
+            contexts=sampled_contexts(connection, live),
+        )
     )
     return decide(
         experiment,
@@ -83,60 +89,3 @@ def stop_to_json(
     plain, last = stop.to_json(), before.get("stop") or {}
     since_us = last["since_us"] if last.get("state") == plain["state"] else now_us
     return plain | {"detail": in_words(plain, live.experiment.stop_rule), "since_us": since_us}
-
-
-def exploration_of(
-    connection: Connection,
-    live: LiveExperiment,
-    version: PolicyVersion,
-    cells: Sequence[Cell],
-    before: Mapping[str, Any] | None,
-    promoted: str | None,
-) -> dict[str, Any] | None:
-    """The health of exploration of a version about to be published; None where shares are by context.
-
-    Reads the first version of every epoch: the units of an epoch had the shares of that version.
-    """
-    if live.experiment.policy.kind is PolicyKind.CONTEXTUAL:
-        return None
-    table = schema.policy_version.c
-    firsts = (
-        select(func.min(table.number)).where(table.experiment_no == live.experiment_no).group_by(table.epoch)
-    )
-    rows = connection.execute(
-        select(table.body)
-        .where(table.experiment_no == live.experiment_no, table.number.in_(firsts))
-        .order_by(table.number)
-    ).scalars()
-    epochs = {found.epoch: found for found in (PolicyVersion.from_json(body["version"]) for body in rows)}
-
-    @cache
-    def shares_in(epoch: int, candidates: frozenset[str], segment: str) -> Mapping[str, int]:
-        there = epochs.get(epoch)
-        return {} if there is None else there.shares_for(sorted(candidates), segment=segment)
-
-    def propensity(cell: Cell) -> float:
-        key = cell.key
-        return shares_in(key.epoch, cell.candidates, key.segment).get(key.variant, 0) / WHOLE
-
-    last = (before or {}).get("exploration") or {}
-    found = exploration(
-        _widest(version),
-        [(old.published_at_us, _widest(old)) for old in epochs.values()],
-        cells,
-        propensity,
-        now_us=version.published_at_us,
-        before=last.get("collapsed", ()),
-        is_chosen=promoted is not None or live.experiment.policy.kind is PolicyKind.FIXED,
-    )
-    plain = found.to_json()
-    goes_on = bool(last.get("collapsed")) == bool(plain["collapsed"])
-    return plain | {
-        "since_us": last.get("since_us", version.published_at_us) if goes_on else version.published_at_us
-    }
-
-
-def _widest(version: PolicyVersion) -> dict[str, float]:
-    """Shares of the candidate set with most variants: all that were live then."""
-    widest = max(version.sets, key=len)
-    return {key: share / WHOLE for key, share in version.sets[widest].shares.items()}

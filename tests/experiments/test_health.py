@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.allocation.health import Exploration, Sign, Worth, entropy_of, exploration, trend, worths
+from experiments.allocation.health import (
+    Exploration,
+    Logged,
+    Part,
+    Sign,
+    Worth,
+    entropy_of,
+    exploration,
+    logged_worths,
+    mean_entropy,
+    trend,
+    worths,
+)
 from experiments.allocation.thompson import shares
 from experiments.statistics import Cell
 from tests.experiments.cells import cell_of
@@ -21,10 +33,9 @@ def cell(variant: str, n: int, epoch: int, candidates: tuple[str, ...] = ALL) ->
 
 
 def found(given: dict[str, float], *, cells: Any = (), before: Any = (), **more: Any) -> Exploration:
-    past = more.pop("past", [])
-    return exploration(
-        given, past, cells, lambda one: (0.5, 0.02)[one.key.epoch], now_us=DAY_US, before=before, **more
-    )
+    past = [(at, entropy_of(old)) for at, old in more.pop("past", [])]
+    worth = worths(cells, lambda one: (0.5, 0.02)[one.key.epoch])
+    return exploration([Part(1.0, given)], past, worth, now_us=DAY_US, before=before, **more)
 
 
 def test_entropy_by_hand() -> None:
@@ -96,24 +107,24 @@ def test_a_collapse_is_entered_below_its_limit_and_left_above_a_higher_one() -> 
 
 def test_units_worth_a_tenth_are_a_collapse_of_the_log() -> None:
     """10,000 units at 1/2 and 100 at 1/50: (10,000 + 2,500)^2 / (10,000 + 62,500) = 2,155 of 10,100."""
-    even = {"none": 0.5, "socks": 0.5}
+    even = [Part(1.0, {"none": 0.5, "socks": 0.5})]
     heavy = [cell("socks", 10_000, 0), cell("socks", 100, 1)]
-    assert found(even, cells=heavy).collapsed == ()
+    assert found(dict(even[0].shares), cells=heavy).collapsed == ()
     rare = [cell("socks", 10_000, 0), cell("socks", 20, 1)]  # 10,500^2 / 22,500 = 4,900
 
     def thin(one: Cell) -> float:
         return (0.5, 0.0005)[one.key.epoch]
 
-    lost = exploration(even, [], rare, thin, now_us=0)  # (10,000 + 20,000)^2 / 20,010,000 = 45
+    lost = exploration(even, [], worths(rare, thin), now_us=0)  # (10,000 + 20,000)^2 / 20,010,000 = 45
     assert lost.collapsed == (Sign.WEIGHTS,)
     assert lost.worth["socks"].ess == pytest.approx(30_000**2 / (10_000 + 20 * 1000**2))
-    assert exploration(even, [], rare, thin, now_us=0, is_chosen=True).collapsed == ()
+    assert exploration(even, [], worths(rare, thin), now_us=0, is_chosen=True).collapsed == ()
     few = [cell("socks", 900, 0), cell("socks", 2, 1)]
-    assert exploration(even, [], few, thin, now_us=0).collapsed == ()
+    assert exploration(even, [], worths(few, thin), now_us=0).collapsed == ()
 
 
 def test_what_is_shown() -> None:
-    past = [(0, {"none": 0.5, "socks": 0.5}), (1, {"none": 1.0})]
+    past = [(0, {"none": 0.5, "socks": 0.5})]
     got = found({"none": 0.9, "socks": 0.1}, past=past, cells=[cell("socks", 10, 0)])
     assert got.to_json() == {
         "entropy": pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)),
@@ -121,6 +132,77 @@ def test_what_is_shown() -> None:
         "min_propensity": 0.1,
         "variants": {"socks": {"units": 10, "ess": 10.0}},
         "collapsed": [],
+        "segments": None,
+        "contexts": None,
     }
     alone = found({"none": 1.0}, cells=[cell("none", 10, 0)])
     assert (alone.entropy, alone.min_propensity, alone.collapsed) == (None, None, ())
+
+
+# ---- by segment and by context
+
+
+def test_shares_that_are_even_on_average_and_certain_in_each_context_have_collapsed() -> None:
+    """Entropy 0 in both. Planted: the entropy of the average, which is 1."""
+    certain = [Part(0.5, {"none": 1.0, "socks": 0.0}), Part(0.5, {"none": 0.0, "socks": 1.0})]
+    got = exploration(certain, [], {}, now_us=0, contexts=2)
+    assert (got.entropy, got.min_propensity) == (0.0, 0.0)
+    assert got.collapsed == (Sign.ENTROPY, Sign.PROPENSITY)
+    average = {"none": 0.5, "socks": 0.5}
+    assert entropy_of(average) == 1.0
+    assert exploration([Part(1.0, average)], [], {}, now_us=0).collapsed == ()
+
+
+def test_each_part_counts_by_its_units_and_the_least_share_is_anywhere() -> None:
+    parts = [
+        Part(30.0, {"none": 0.5, "socks": 0.5}, "vip"),
+        Part(10.0, {"none": 0.1, "socks": 0.9}, "new"),
+        Part(60.0, {"none": 0.996, "socks": 0.004}),
+    ]
+    got = exploration(parts, [(0, 0.9)], {}, now_us=DAY_US)
+    by_hand = 0.3 + 0.1 * entropy_of(parts[1].shares) + 0.6 * entropy_of(parts[2].shares)
+    assert got.entropy == pytest.approx(by_hand)
+    assert mean_entropy(parts) == got.entropy
+    assert got.min_propensity == 0.004
+    assert got.collapsed == (Sign.PROPENSITY,)
+    assert got.entropy_trend is not None
+    assert got.to_json()["segments"] == {
+        "vip": {"entropy": 1.0, "min_propensity": 0.5},
+        "new": {"entropy": pytest.approx(0.468996, abs=1e-6), "min_propensity": 0.1},
+    }
+
+
+def test_logged_propensities_are_worth_what_their_weights_are() -> None:
+    """Against the weights of every unit written out; planted: the effective size under average shares."""
+    rng = np.random.default_rng(5)
+    p = rng.uniform(0.02, 0.9, 900)
+    rows = [
+        Logged("a", 2, 600, float((1 / p[:600]).sum()), float((1 / p[:600] ** 2).sum())),
+        Logged("a", 3, 300, float((1 / p[600:]).sum()), float((1 / p[600:] ** 2).sum())),
+        Logged("none", 2, 10, 20.0, 40.0),
+    ]
+    got = logged_worths(rows)
+    weights = 1 / (np.repeat([2, 3], [600, 300]) * p)
+    assert got["a"].ess == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert got["none"] == Worth(10, 10.0)
+    assert got["a"].ess < 0.8 * 900
+
+
+@pytest.mark.parametrize("arms", [2, 3, 10, 45])
+def test_no_mix_of_contexts_that_the_defaults_allow_is_a_collapse_of_the_log(arms: int) -> None:
+    """A variant that is surely the best in a part q of the contexts and surely not elsewhere, for every q."""
+    low, high = 0.02, 0.9 - 0.02 * (arms - 2)
+    worst = 1.0
+    for q in np.linspace(0.001, 0.999, 999):
+        units = q * high + (1 - q) * low  # sum of w is 1 / K a unit assigned, of w^2 the mean of 1 / p
+        worst = min(worst, 1 / (units * (q / high + (1 - q) / low)))
+    assert worst == pytest.approx(4 * low * high / (low + high) ** 2, rel=1e-3)
+    even = [Part(1.0, dict.fromkeys(ALL, 0.5))]
+    worth = {"socks": Worth(10_000, worst * 10_000)}
+    assert exploration(even, [], worth, now_us=0, contexts=1).collapsed == ()
+    assert exploration(even, [], worth, now_us=0, contexts=1, before=[Sign.WEIGHTS]).collapsed == ()
+    assert exploration(even, [], worth, now_us=0).collapsed == (() if worst > 0.1 else (Sign.WEIGHTS,))
+    thin = {"socks": Worth(10_000, 490.0)}
+    assert exploration(even, [], thin, now_us=0, contexts=1).collapsed == (Sign.WEIGHTS,)
+    segment = [Part(1.0, dict.fromkeys(ALL, 0.5), "vip")]
+    assert exploration(segment, [], worth, now_us=0).collapsed == ()
