@@ -21,6 +21,7 @@ ON_BOTH = (
     "test_postgres_database",
     "test_free_text",
     "test_archive_wire",
+    "test_old_ledger",
 )
 """Modules whose tests run on both databases in every run: changes of experiments, what is counted, and what
 the databases take differently."""
