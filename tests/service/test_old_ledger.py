@@ -3,7 +3,7 @@
 `old_ledgers/` holds what 093b34b, the last version with schema 0003, left behind, once for each database:
 the ledger as SQL (`sqlite3.Connection.iterdump`; `pg_dump --inserts --no-owner` without its SET lines), and
 the answers it then gave, by the path asked for. It was the shop of `rialto demo --once --seed 4` with 12 days
-of 41 to 44 visitors, `burn_in` 60 and margins to throttle of 5 %: about 500 decisions and 1,850 events, shares
+of 41 to 44 visitors, `burn_in` 60 and throttle margins of 5 %: about 500 decisions and 1,850 events, shares
 that moved, and a throttled variant.
 """
 
