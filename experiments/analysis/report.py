@@ -7,7 +7,6 @@ cannot be had is None beside a `reason`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime
-from enum import Enum
 from typing import Any
 
 CI_PROB = 0.95
@@ -201,8 +200,6 @@ def _plain(value: Any) -> Any:
         return {name: _plain(v) for name, v in items if not (v is None and name in _OPTIONAL)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Enum):
-        return value.value
     if isinstance(value, date | datetime):
         return value.isoformat()
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -101,6 +101,24 @@ def test_the_figures_of_a_plain_experiment_are_the_sample_figures():
     assert none.lift_abs.reason == "is_control"
 
 
+def test_alike_variants_make_no_difference_once_there_are_units_enough():
+    """0.3 % apart at a conversion of 30 %: a million units each know that to 0.42 %, and the rope is 1 %."""
+    conversion = replace(GUARDED, policy=PolicySettings(objective="conversion_rate"))
+    cells = [bought("none", 300_000, 10**6), bought("socks", 299_100, 10**6)]
+    verdict = read(cells, experiment=conversion).verdict
+    assert (verdict.variant, verdict.kind) == ("socks", "no_difference")
+    assert verdict.sentence.startswith("socks makes no difference that matters: conversion")
+
+
+def bought(key: str, buyers: int, n: int) -> Cell:
+    cell = cell_of(key, n=0, candidates=KEYS)
+    cell.moments.add_units(
+        [{"assigned": 1, "units": 1, "converted": 1, "orders": 1}, {"assigned": 1, "units": 1}],
+        [buyers, n - buyers],
+    )
+    return cell
+
+
 def test_a_variant_that_is_not_in_it_is_a_key_error():
     with pytest.raises(KeyError, match="boots"):
         read(two()).variant("boots")

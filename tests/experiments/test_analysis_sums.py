@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.analysis.metrics import metric_definitions
-from experiments.analysis.sums import WEIGHT_ONE, gather
+from experiments.analysis.sums import WEIGHT_ONE, PairSums, gather
 from experiments.metric_keys import METRIC_KEYS
 from experiments.model import CustomMetric, Direction, MetricKind, Prior
 from experiments.statistics import Moments
@@ -124,6 +124,10 @@ def test_squared_deviations_equal_the_two_pass_ones(rows, ratio):
     direct = float(((residual - residual.mean()) ** 2).sum())
     size = float((x.astype(float) ** 2).sum() + ratio**2 * (y.astype(float) ** 2).sum())
     assert sums.squared_deviations(ratio) == pytest.approx(direct, rel=1e-9, abs=1e-12 * size + 1e-9)
+
+
+def test_no_units_have_no_spread():
+    assert PairSums().squared_deviations(0.5) == 0.0
 
 
 def test_a_tiny_spread_on_a_huge_mean_keeps_its_digits():
