@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -66,6 +67,10 @@ def openapi_document(app: Litestar) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "beacon": {
+                    **{"type": "apiKey", "in": "query", "name": "key"},
+                    "description": "A publishable key, for beacons, which can set no header.",
+                },
             },
         },
     }
@@ -111,7 +116,7 @@ def _operation(
         "summary": endpoint.summary,
         "description": _description(endpoint, handler),
         "tags": [path.removeprefix("/v1").split("/")[1] or "service"],
-        "security": [] if endpoint.scope is None else [{"bearer": []}, {"key": []}],
+        "security": [{name: []} for name in _security(endpoint)],
         "parameters": _parameters(path, method, endpoint),
         "responses": _responses(method, endpoint, schemas),
     }
@@ -124,6 +129,13 @@ def _operation(
             content["text/plain"] = content["application/json"]
         operation["requestBody"] = {"required": not is_optional, "content": content}
     return operation
+
+
+def _security(endpoint: Endpoint) -> Sequence[str]:
+    """The schemes by any of which a call is allowed."""
+    if endpoint.scope is None:
+        return ()
+    return ("bearer", "key", "beacon") if endpoint.key_in_query else ("bearer", "key")
 
 
 def _description(endpoint: Endpoint, handler: BaseRouteHandler) -> str:
@@ -146,9 +158,6 @@ def _parameters(path: str, method: str, endpoint: Endpoint) -> list[dict[str, An
             {"name": name, "in": "query", "required": name in schema["required"], "schema": member}
             for name, member in schema["properties"].items()
         ]
-    if endpoint.key_in_query:
-        schema = {"type": "string", "description": "A publishable key, for beacons."}
-        parameters.append({"name": "key", "in": "query", "required": False, "schema": schema})
     if method == "patch":
         schema = {"type": "string", "pattern": '^"[0-9]{1,18}"$', "description": "The ETag last read."}
         parameters.append({"name": "If-Match", "in": "header", "required": True, "schema": schema})
