@@ -21,6 +21,7 @@ CONTROL_DASH = (5, 3)
 
 MARGIN_COLOURS = {"warn": "#9a6700", "throttle": "#bc4c00", "kill": "#b42318"}
 _MARGIN_DASHES = {"warn": (2, 3), "throttle": (6, 3), "kill": (1, 0)}
+_HOURS_UNTIL, _DAYS_UNTIL = timedelta(days=4), timedelta(days=12)
 _INK = "#374151"
 _GRID = "#e5e7eb"
 
@@ -32,6 +33,7 @@ def steps(
     *,
     title: str,
     marks: Sequence[Json] = (),
+    height: int = 250,
 ) -> alt.LayerChart:
     """Step lines over time of rows {at, variant, value, cause, version}, value in 0..1.
 
@@ -39,19 +41,20 @@ def steps(
 
     `variants` fixes the order, and with it each variant's colour and dash in every chart.
     """
-    x = alt.X(
-        "at:T",
-        title=None,
-        scale=alt.Scale(type="utc"),
-        axis=alt.Axis(format=_time_format(rows), grid=False, labelOverlap=True, tickCount=6, labelColor=_INK),
-    )
+    x = alt.X("at:T", title=None, scale=alt.Scale(type="utc"), axis=_time_axis(rows))
     base = alt.Chart(_data(rows)).encode(
         x=x,
         y=alt.Y(
             "value:Q",
             title=title,
             scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format=".0%", tickCount=5, gridColor=_GRID, labelColor=_INK, titleColor=_INK),
+            axis=alt.Axis(
+                format=".0%",
+                values=[0, 0.2, 0.4, 0.6, 0.8, 1] if height > 200 else [0, 0.5, 1],
+                gridColor=_GRID,
+                labelColor=_INK,
+                titleColor=_INK,
+            ),
         ),
         color=_colour(variants, control),
         tooltip=[
@@ -67,7 +70,7 @@ def steps(
     )
     points = base.mark_point(size=60, filled=True, opacity=0)  # nothing to see, but easy to hover over
     layers = [*([_marks(marks, x)] if marks else []), lines, points]
-    return alt.LayerChart(layer=layers).properties(height=250)
+    return alt.LayerChart(layer=layers).properties(height=height)
 
 
 def _marks(marks: Sequence[Json], x: alt.X) -> alt.Chart:
@@ -163,11 +166,20 @@ def density(guardrail: Json, about: words.Metric, currency: str) -> alt.LayerCha
     return alt.LayerChart(layer=[area, zero, _margin_rules(rules, x, labels)]).properties(height=170)
 
 
-def _time_format(rows: Sequence[Json]) -> str:
-    """Days, with the hour when there are only a few of them."""
+def _time_axis(rows: Sequence[Json]) -> alt.Axis:
+    """Days, each named once; with the hour when there are only a few of them."""
     times = [datetime.fromisoformat(row["at"]) for row in rows]
-    short = bool(times) and max(times) - min(times) < timedelta(days=4)
-    return "%d %b %H:%M" if short else "%d %b"
+    span = max(times) - min(times) if times else timedelta(0)
+    ticks: int | alt.TimeIntervalStep = 6
+    if _HOURS_UNTIL <= span < _DAYS_UNTIL:  # six ticks would fall on the same day twice
+        ticks = alt.TimeIntervalStep(interval="day", step=1)
+    return alt.Axis(
+        format="%d %b %H:%M" if span < _HOURS_UNTIL else "%d %b",
+        grid=False,
+        labelOverlap=True,
+        tickCount=ticks,
+        labelColor=_INK,
+    )
 
 
 def _signed(number_format: str) -> str:

@@ -94,16 +94,37 @@ def interval_line(interval: Interval) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], lead: int | None = None) -> str:
-    """A table of cells made by `cell`; the row `lead` is set off."""
+    """A table of cells made by `cell`; the row `lead` is set off. Where it is narrow each row is a card."""
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(
-        f'<tr class="{"lead" if number == lead else ""}">' + "".join(row) + "</tr>"
+        f'<tr class="{"lead" if number == lead else ""}">'
+        + "".join(_labelled(cell, name) for cell, name in zip(row, head, strict=True))
+        + "</tr>"
         for number, row in enumerate(rows)
     )
     return block(
         f'<div class="rl-scroll"><table class="rl-table"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def listing(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words rather than figures: ranged left, and one under the other where it is narrow."""
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(row) + "</tr>" for row in rows)
+    return block(
+        f'<table class="rl-table rl-listing"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
+def hints(texts: Sequence[str]) -> str:
+    """What to know before believing figures, one line each."""
+    return block("".join(f'<div class="hint">{escape(one)}</div>' for one in texts))
+
+
+def _labelled(cell: str, name: str) -> str:
+    """A cell that knows its column's name, for when there is no head above it."""
+    return f'<td data-label="{escape(name, quote=True)}"' + cell.removeprefix("<td")
 
 
 def variant_cell(key: str, state: str, *, is_control: bool) -> str:

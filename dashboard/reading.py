@@ -143,19 +143,37 @@ def guardrail_lift(guardrail: Json) -> Interval:
     return _interval(guardrail.get("lift"), _text(guardrail.get("reason")))
 
 
-def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[Json]:
+def policy_kind(policy: Json) -> str:
+    """How shares come about; fixed where nothing is said."""
+    return str(_object(policy.get("policy")).get("kind") or "fixed")
+
+
+def segments(policy: Json) -> list[str]:
+    """The segments that have shares of their own now, the one with most units first."""
+    found = _object(policy.get("segments"))
+    return sorted(found, key=lambda segment: (-_units(found[segment]), segment))
+
+
+def sets_of(version: Json, segment: str | None = None) -> list[Json]:
+    """The candidate sets of a segment, or those of all units where it has none of its own."""
+    own = _object(version.get("segments")).get(segment) if segment is not None else None
+    return cast("list[Json]", own or version.get("sets") or [])
+
+
+def share_rows(
+    policy: Json, until: str | None, field: str = "shares", *, segment: str | None = None
+) -> list[Json]:
     """Rows {at, variant, value, cause, version} of every version's `shares` or `prob_best`.
 
-    Each version's first set is the one that most units saw. A variant that drops out of it, killed or
-    retired, has share 0 from then on and no P(best). The last value is repeated at `until` (now), so that
-    the step in force is as long as it has lasted. Of more versions than a screen has room for, evenly
-    spaced ones are kept, and the last.
+    With `segment` those that its units got. Each version's first set is the one that most units saw. A
+    variant that drops out of it, killed or retired, has share 0 from then on and no P(best). The last value
+    is repeated at `until` (now), so that the step in force is as long as it has lasted. Of more versions than
+    a screen has room for, evenly spaced ones are kept, and the last.
     """
     rows: list[Json] = []
     seen: dict[str, float] = {}
     for version in _thinned(cast("list[Json]", policy.get("versions") or [])):
-        sets = cast("list[Json]", version.get("sets") or [{}])
-        values = _object(sets[0].get(field))
+        values = _object((sets_of(version, segment) or [{}])[0].get(field))
         found = {key: float(value) for key, value in values.items() if value is not None}
         if field == "shares" and found:
             found = dict.fromkeys(seen, 0.0) | found
@@ -167,26 +185,29 @@ def share_rows(policy: Json, until: str | None, field: str = "shares") -> list[J
     return rows
 
 
-def first_shares(version: Json) -> dict[str, float]:
-    """Shares of the set that most units saw."""
-    sets = cast("list[Json]", version.get("sets") or [{}])
-    return {key: float(value) for key, value in _object(sets[0].get("shares")).items() if value is not None}
+def first_shares(version: Json, segment: str | None = None) -> dict[str, float]:
+    """Shares of the set that most units saw, of all or of a segment."""
+    shares = _object((sets_of(version, segment) or [{}])[0].get("shares"))
+    return {key: float(value) for key, value in shares.items() if value is not None}
 
 
-def drift_hints(policy: Json) -> list[str]:
+def drift_words(policy: Json) -> str | None:
     """What the drift alarm says while it is raised: which week, and whether the order has changed."""
     drift = _object(policy.get("drift"))
     if drift.get("state") != "drifting":
-        return []
-    days = cast("list[str]", drift.get("recent") or [])
+        return None
+    days = [words.day(day) for day in cast("list[str]", drift.get("recent") or [])]
     when = f" ({' to '.join(days)})" if days else ""
     common, between = _number(drift.get("p_common")), _number(drift.get("p_between"))
     has_order = between is not None and (common is None or between < common)
     what = "the order of the variants has changed" if has_order else "all variants have moved together"
-    return [
-        f"The last full week{when} contradicts the weeks before: {what}. Shares still rest on both; set "
-        "policy.discount_half_life (14d, say), so that old weeks count less."
-    ]
+    half_life = _object(policy.get("policy")).get("discount_half_life")
+    remedy = (
+        f"Old weeks fade, by half every {half_life}."
+        if half_life
+        else "Shares still rest on both; set policy.discount_half_life (14d, say): old weeks then fade."
+    )
+    return f"The last full week{when} contradicts the weeks before: {what}. {remedy}"
 
 
 def day_rows(report: Json) -> list[Json]:
@@ -198,6 +219,12 @@ def day_rows(report: Json) -> list[Json]:
     ]
 
 
+def _units(sets: object) -> float:
+    """Units behind the posteriors of a segment's first set."""
+    first = _object(cast("list[Json]", sets or [{}])[0])
+    return sum(_number(_object(found).get("n")) or 0.0 for found in _object(first.get("posteriors")).values())
+
+
 def _thinned(versions: list[Json]) -> list[Json]:
     stride = max(1, math.ceil(len(versions) / _VERSIONS_DRAWN))
     return [
@@ -206,7 +233,7 @@ def _thinned(versions: list[Json]) -> list[Json]:
 
 
 def _rows_at(version: Json, at: str, values: dict[str, float]) -> list[Json]:
-    cause = words.spoken(str(version.get("cause") or ""))
+    cause = words.cause(str(version.get("cause") or ""))
     number = version.get("policy_version")
     return [
         {"at": at, "variant": key, "value": value, "cause": cause, "version": number}

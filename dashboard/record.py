@@ -1,4 +1,4 @@
-"""What guardrails and circuit breakers did, when, and on which numbers; and who still grows step by step."""
+"""What guardrails and circuit breakers did, when, and on which numbers."""
 
 from typing import Any, TypeAlias, cast
 
@@ -24,49 +24,59 @@ _ACTIONS = {
 }
 
 
-def changes(document: Json, report: Json, policy: Json, found: list[Json]) -> None:
-    """The latest changes of state, newest first, and the variants on a ramp."""
+def changes(document: Json, report: Json, found: list[Json]) -> None:
+    """The latest changes of state, newest first."""
     st.html(
         markup.heading(
-            "What guardrails did",
-            "Each change of a guardrail or a circuit breaker, newest first, with the numbers behind it.",
+            "What guardrails and circuit breakers did",
+            "Each change of state, newest first, with the probabilities of being beyond the margins.",
         )
     )
-    ramping = [ramp_words(ramp) for ramp in policy.get("ramps") or [] if ramp.get("cap") is not None]
-    if ramping:
-        st.html(markup.block("".join(f'<div class="hint">{markup.text(one)}</div>' for one in ramping)))
     rows = change_rows(document, report, found)
     if rows:
-        st.html(markup.table(["When", "What", "Variant", "State", "Why"], rows))
+        st.html(markup.listing(["When", "What", "State", "Why"], rows))
     else:
         st.html(markup.block('<span class="muted">Nothing yet.</span>'))
 
 
 def change_rows(document: Json, report: Json, found: list[Json]) -> list[list[str]]:
     """Rows of the table: the latest changes, newest first; becoming known is none anybody acts on."""
-    told = [one for one in found if {one.get("before"), one.get("after")} != {"unknown", "ok"}]
+    told = [one for one in found if not _is_quiet(one)]
     action = str(_breakers(document).get("action") or "hold")
     unit = str(report.get("unit") or "visitor")
     return [_row(document, unit, action, one) for one in reversed(told[-_SHOWN:])]
 
 
-def ramp_words(ramp: Json) -> str:
-    """One sentence on a variant whose share is still capped by its ramp."""
-    cap = words.percent(float(ramp["cap"]), places=0)
-    since = words.instant(str(ramp.get("since")))
-    return f"{ramp.get('variant')} grows step by step: at most {cap} since {since}."
+def said(document: Json, found: list[Json]) -> list[str]:
+    """What changed, in a few words each: `socks, conversion rate: throttled`."""
+    parts: list[str] = []
+    for one in found:
+        if not _is_quiet(one):
+            _, _, state = words.state(str(one.get("after")))
+            what = _subject(document, "visitor", str(one.get("subject")))
+            who = f"{one['variant']}, {what[:1].lower()}{what[1:]}" if one.get("variant") else what
+            parts.append(f"{who}: {state.lower()}")
+    return parts
+
+
+def _is_quiet(change: Json) -> bool:
+    """Whether a guardrail only became known, or unknown again."""
+    return {change.get("before"), change.get("after")} == {"unknown", "ok"}
+
+
+def _subject(document: Json, unit: str, subject: str) -> str:
+    return _BREAKERS.get(subject) or reading.metric_words(document, unit, subject).label
 
 
 def _row(document: Json, unit: str, action: str, change: Json) -> list[str]:
-    subject, after = str(change.get("subject")), str(change.get("after"))
-    what = _BREAKERS.get(subject) or reading.metric_words(document, unit, subject).label
+    after = str(change.get("after"))
+    what = _subject(document, unit, str(change.get("subject")))
     did = "the experiment was paused" if after == "tripped" and action == "pause" else _ACTIONS.get(after, "")
     if change.get("before") == "kill":
         did = "resumed by a person"
     return [
         markup.cell(words.instant(str(change.get("at"))), [f"version {change.get('policy_version')}"]),
-        markup.cell(what),
-        markup.cell(str(change.get("variant") or "all")),
+        markup.cell(what, [str(change.get("variant") or "all variants")]),
         f'<td>{markup.badge(after)}<span class="sub">{markup.text(did)}</span></td>',
         markup.cell(_why(change)),
     ]

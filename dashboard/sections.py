@@ -5,12 +5,18 @@ from typing import Any, TypeAlias, cast
 import altair as alt
 import streamlit as st
 
-from dashboard import charts, headline, learning, markup, reading, words
+from dashboard import causes, charts, headline, learning, markup, reading, words
 from dashboard.notices import Notice
 
 Json: TypeAlias = dict[str, Any]
 
 _GUARDRAILS_PER_ROW = 3
+_HARM = ("harmful", "toxic")
+_SHARE_HEADS = {"segment": "Share, all together", "contextual": "Average share"}
+_SHARE_NOTES = {
+    "segment": "Of everybody whose segment has no shares of its own; those of the segments stand above.",
+    "contextual": "Averaged over all visitors: what one of them meets depends on the context, as told above.",
+}
 
 
 def notice(message: Notice) -> None:
@@ -50,17 +56,21 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
     said = cast("Json", own or (whole if whole.get("variant") in (variant, None) else {}))
     kind = str(said.get("kind") or "insufficient_data")
     sentence = str(said.get("sentence") or "The service gives no verdict on this variant.")
-    st.html(markup.banner(kind, sentence, _remaining(report)))
+    st.html(markup.banner(kind, sentence, "" if kind in _HARM else _remaining(report)))
     hints: list[str] = []
-    held = policy.get("held")
-    if held:
-        detail = str(held.get("detail") or words.reason(held.get("reason")))
-        hints.append(f"Shares are held where they are. {words.sentence(detail)}")
-    elif policy.get("burn_in"):
+    held = cast("Json", policy.get("held") or {})
+    if policy.get("burn_in"):
         hints.append(
             "Burn-in: every variant first gets its minimum of visitors, then shares follow the results."
         )
-    hints += [*learning.hints(policy), *reading.drift_hints(policy)]
+    elif held and held.get("reason") != "breaker":  # that is an alarm of its own
+        hints.append(f"Shares are held where they are. {words.held(held)}")
+    hints += learning.hints(policy)
+    if reading.policy_kind(policy) == "contextual":
+        hints.append(
+            "Who was shown a variant depended on the context, so its figures below are of others than "
+            "the control's: read “Who gets what” for what it brings to the same visitors."
+        )
     promoted = policy.get("promoted")
     if promoted and (policy.get("stop") or {}).get("promote") != promoted:  # that is an alarm of its own
         hints.append(f"{promoted} was promoted by hand: it gets all traffic but the control's share.")
@@ -70,7 +80,7 @@ def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> 
             "a variant whose share has just grown. Switch “Matured only” on for figures to act on."
         )
     if hints:
-        st.html(markup.block("".join(f'<div class="hint">{markup.text(hint)}</div>' for hint in hints)))
+        st.html(markup.hints(hints))
     learning.alarms(policy)
 
 
@@ -93,13 +103,11 @@ def headlines(document: Json, report: Json, variant: str) -> None:
 def guardrails(document: Json, report: Json, variant: str) -> None:
     """Each guardrail of the variant: state, change, and the posterior against the margins."""
     own = reading.guardrails(report, variant)
-    st.html(
-        markup.heading(
-            f"Guardrails: what {variant} must not make worse",
-            "The hill is where the change against control probably lies. Beyond “throttle” a variant is "
-            "capped at its floor, beyond “kill” it is taken out.",
-        )
+    note = (
+        "The hill is where the change against control probably lies. Beyond “throttle” a variant is "
+        "capped at its floor, beyond “kill” it is taken out."
     )
+    st.html(markup.heading(f"Guardrails: what {variant} must not make worse", note if own else ""))
     if not own:
         st.html(
             markup.block('<span class="muted">The document of this experiment sets no guardrails.</span>')
@@ -115,7 +123,7 @@ def guardrails(document: Json, report: Json, variant: str) -> None:
         st.html(markup.facts(['<span class="muted">Other variants:</span>', *parts]))
 
 
-def table(experiment: Json, report: Json, lead: str | None) -> None:
+def table(experiment: Json, report: Json, policy: Json, lead: str | None) -> None:
     """Every variant with its share, its units and the metrics that matter most."""
     unit, currency = _unit(report), str(report.get("currency") or "")
     document = cast("Json", experiment.get("document") or {})
@@ -136,34 +144,41 @@ def table(experiment: Json, report: Json, lead: str | None) -> None:
         ]
         rows.append(row)
         leader = number if key == lead else leader
-    head = ["Variant", "Share", "Assigned", "Exposed", *(about.label for about in described)]
+    share_head = _SHARE_HEADS.get(reading.policy_kind(policy), "Share")
+    head = ["Variant", share_head, "Assigned", "Exposed", *(about.label for about in described)]
     st.html(
         markup.heading("All variants", f"Under each figure its {_level(report)} credible interval.")
         + markup.table(head, rows, leader)
     )
 
 
-def over_time(report: Json, policy: Json) -> None:
-    """Shares and P(best) as steps, one per policy version."""
+def over_time(document: Json, report: Json, policy: Json, changes: list[Json]) -> None:
+    """Shares and P(best) as steps, one per policy version; then what caused them."""
     order = [str(item["key"]) for item in reading.variants(report)]
     control, until = reading.control_key(report), report.get("generated_at")
     shares = reading.share_rows(policy, str(until) if until else None)
     best = reading.share_rows(policy, str(until) if until else None, "prob_best")
+    kind = reading.policy_kind(policy)
+    of_whom = {"segment": ", all together", "contextual": ", on average"}.get(kind, "")
+    marks = causes.notable(causes.told(document, policy, changes))
     left, right = st.columns(2)
     with left:
-        note = "How much of the traffic each variant gets; a thin line marks what somebody or a rule did."
-        st.html(markup.heading("Shares over time", note))
+        note = _SHARE_NOTES.get(kind, "How much of the traffic each variant gets.")
+        note += " A thin line marks what somebody or a rule did: point at it."
+        st.html(markup.heading(f"Shares over time{of_whom}", note))
         empty = "No policy version has been published yet."
-        _steps(shares, order, control, "Share of traffic", empty, learning.notable(policy))
+        _steps(shares, order, control, "Share of traffic", empty, marks)
     with right:
-        st.html(markup.heading("P(best) over time", "How probable it is that each variant is the best one."))
+        note = "How probable it is that each variant is the best one."
+        st.html(markup.heading(f"P(best) over time{of_whom}", note))
         _steps(
             best, order, control, "P(best)", "P(best) appears once shares follow the results, after burn-in."
         )
-    learning.causes(policy, control)
+    causes.section(document, report, policy, changes)
+    learning.exploration(policy)
 
 
-def days_and_checks(report: Json) -> None:
+def days_and_checks(report: Json, policy: Json) -> None:
     """Enrolments per day, beside the checks that say whether the figures can be trusted."""
     left, right = st.columns(2)
     with left:
@@ -177,7 +192,8 @@ def days_and_checks(report: Json) -> None:
             st.html(markup.block('<span class="muted">Nobody yet.</span>'))
     with right:
         st.html(markup.heading("Can the figures be trusted?"))
-        checks = [_check(item) for item in report.get("checks") or []]
+        alarms = {alarm.get("name") for alarm in policy.get("alarms") or []}
+        checks = [_check(item) for item in report.get("checks") or [] if item.get("name") not in alarms]
         st.html(
             markup.checks(checks)
             if checks
@@ -260,7 +276,11 @@ def _remaining(report: Json) -> str:
     per_week = remaining.get("per_week")
     if per_week is None:
         return ""
-    most = words.money(float(per_week), str(report.get("currency") or ""))
+    about = words.metric(str(report.get("objective") or "margin_per_unit"), _unit(report))
+    if about.scale == "money":
+        most = words.money(float(per_week), str(report.get("currency") or ""))
+    else:  # a rate times the units of a week
+        most = f"{float(per_week):,.0f} ({about.label.lower()} times the {_unit(report)}s of a week)"
     return f"Another variant may bring at most {most} a week more than {remaining.get('leader')} (95 %)."
 
 
@@ -272,7 +292,7 @@ def _policy_words(document: Json, policy: Json, unit: str) -> str:
     if kind == "fixed":
         return f"fixed shares{after}"
     objective = words.metric(str(current.get("objective") or "margin_per_unit"), unit).label.lower()
-    return f"{kind.replace('_', ' ')} on {objective}{after}"
+    return f"{words.POLICIES.get(kind, words.spoken(kind) + ' on')} {objective}{after}"
 
 
 def _level(report: Json) -> str:

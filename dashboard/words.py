@@ -5,7 +5,7 @@ Nothing here invents a figure: what is missing stays None, and the reason is wha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 MINUS = "\u2212"
@@ -51,7 +51,7 @@ _METRICS = {
 
 _REASONS = {
     "no_offer": "This variant makes no offer, so there is nothing to take.",
-    "not_comparable": "These variants were never possible for the same visitors, so they cannot be compared.",
+    "not_comparable": "Other visitors got this variant than the control, so the two cannot be compared.",
     "no_control_exposure": "The control does not report when its slot would have been drawn.",
     "cost_unknown": "The cost of some orders is unknown: send it with them, or set the store's cost rate.",
     "insufficient_data": "Not enough data yet.",
@@ -73,23 +73,54 @@ _CHECKS = {
         "Comparable with control",
         "Look at the audience and the offers' rules: too few visitors could get control and an offer alike.",
     ),
-    "burn_in": ("Burn-in", "Wait: until then all offers get equal shares."),
+    "burn_in": ("Burn-in", "Wait: until then shares do not follow their results."),
     "stop_rule": ("Stop rule", "Decide: promote a variant, or stop the experiment."),
 }
 """Check -> what it looks at, and what to do when it is not in order."""
+
+
+CAUSES = {
+    "started": "Started",
+    "shares_moved": "Shares followed the results",
+    "daily": "A day passed",
+    "guardrail": "A guardrail changed",
+    "breaker": "A circuit breaker changed",
+    "ramp": "A ramp took a step",
+    "edited": "Somebody edited the experiment",
+    "promoted": "Somebody promoted a variant",
+    "resumed": "Somebody resumed a variant",
+    "retired": "Somebody retired a variant",
+    "added": "A variant was added",
+    "replaced": "A variant took another's place",
+    "stop_rule": "The stop rule changed",
+}
+"""Why a policy version was published."""
+
+ROUTINE = frozenset({"shares_moved", "daily"})
+"""Causes that are nobody's decision and no rule's."""
+
+
+POLICIES = {
+    "thompson": "Thompson sampling on",
+    "top_two": "top-two sampling on",
+    "segment": "by segment, on",
+    "contextual": "by context, on",
+}
+"""How shares come about, before the metric they follow."""
 
 
 _STATES = {
     "ok": ("good", "✓", "OK"),
     "warn": ("warn", "!", "Warning"),
     "throttle": ("poor", "▼", "Throttled"),
-    "kill": ("bad", "✕", "Kill"),
+    "kill": ("bad", "✕", "Killed"),
     "unknown": ("none", "?", "Not known yet"),
     "info": ("none", "i", "Note"),
     "reached": ("warn", "■", "Reached"),
     "alarm": ("bad", "✕", "Alarm"),
     "fail": ("bad", "✕", "Failed"),
     "tripped": ("bad", "✕", "Tripped"),
+    "drifting": ("warn", "!", "Drift"),
     "closed": ("good", "✓", "In order"),
     "draft": ("none", "○", "Draft"),
     "running": ("good", "●", "Running"),
@@ -124,6 +155,11 @@ def spoken(code: str) -> str:
     """A code as words: `held_by_cost` becomes `Held by cost`."""
     text = code.replace("_", " ").replace(".", " ").strip()
     return text[:1].upper() + text[1:]
+
+
+def cause(code: str) -> str:
+    """Why a version was published; a cause not known here is spelled out."""
+    return CAUSES.get(code, spoken(code))
 
 
 def reason(code: str | None) -> str:
@@ -166,6 +202,29 @@ def instant(text: str) -> str:
     return f"{utc.day} {utc:%b %Y, %H:%M} UTC"
 
 
+def day(text: str) -> str:
+    """An ISO date as people write it; as it stands when it is none.
+
+    >>> day("2026-03-09")
+    '9 Mar 2026'
+    """
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{found.day} {found:%b %Y}"
+
+
+def held(found: Mapping[str, Any]) -> str:
+    """Why shares are held, in a sentence."""
+    return sentence(str(found.get("detail") or reason(found.get("reason"))))
+
+
+def segment(name: str) -> str:
+    """A segment's name; units that none matches have the empty one."""
+    return name or "No segment"
+
+
 def lift_reason(code: str | None) -> str:
     """Why there is no comparison with control, in a few words."""
     return "none: the control makes no offer" if code == "no_offer" else reason(code)
@@ -197,6 +256,11 @@ def percent(share: float, *, signed: bool = False, places: int = 1) -> str:
     """A fraction as a percentage: 0.034 is `3.4 %`."""
     value = 100 * share
     return _sign(round(value, places), signed) + f"{abs(value):,.{places}f}{NARROW}%"
+
+
+def points(change: float) -> str:
+    """A change of a share in percentage points, without the word: +0.034 is `+3.4`."""
+    return _sign(round(100 * change, 1), True) + f"{abs(100 * change):,.1f}"
 
 
 def probability(value: float | None) -> str:

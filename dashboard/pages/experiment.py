@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, notices, reading, record, sections
+from dashboard import markup, notices, reading, record, sections, where
 from dashboard.client import Client, ServiceError
 
 Json: TypeAlias = dict[str, Any]
@@ -90,10 +90,11 @@ def _results(experiment: Json, report: Json, policy: Json, variant: str | None, 
         sections.headlines(document, report, variant)
         sections.guardrails(document, report, variant)
     if document.get("guardrails") or changes:
-        record.changes(document, report, policy, changes)
-    sections.over_time(report, policy)
-    sections.table(experiment, report, variant)
-    sections.days_and_checks(report)
+        record.changes(document, report, changes)
+    where.section(document, report, policy)
+    sections.over_time(document, report, policy, changes)
+    sections.table(experiment, report, policy, variant)
+    sections.days_and_checks(report, policy)
     sections.every_metric(document, report)
 
 

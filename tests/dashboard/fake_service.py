@@ -223,7 +223,10 @@ def policy() -> Json:
                 "policy_version": number + 1,
                 "epoch": number + 1,
                 "published_at": (START + timedelta(hours=11 * number)).isoformat(),
-                "cause": "burn_in" if number < 6 else "shares_moved",
+                "cause": "shares_moved" if number else "started",
+                "burn_in": number < 6,
+                "held": None,
+                "promoted": None,
                 "sets": [
                     {
                         "candidates": list(VARIANTS),

@@ -1,11 +1,21 @@
-"""The dashboard as a process, on a free port: started when it answers, stopped by its id."""
+"""The dashboard and a store as processes, on free ports: started when they answer, stopped by their id."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
 
 from tests.processes import free_port, wait_until_ready
+
+RIALTO = [sys.executable, "-m", "service.entry"]
+SCOPES = "assign,events,read,write,admin,import"
 
 
 class Running:
@@ -30,3 +40,39 @@ class Running:
             return self.process.wait(20)
         finally:
             self.process.kill()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A served store whose clock is set over the API."""
+
+    url: str
+    secret_key: str
+    http: httpx.Client
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Store]:
+    """A new simulated store in that folder, served until it is left."""
+    database = f"sqlite:///{folder / 'rialto.db'}"
+    made = subprocess.run(
+        [*RIALTO, "init", "--database", database, "--simulated", "--scopes", SCOPES, "--json"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    key = json.loads(made.stdout)["secret_key"]
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve = [*RIALTO, "serve", "--database", database, "--port", str(port), "--clock", "external"]
+    process = subprocess.Popen(
+        serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
+    )
+    try:
+        wait_until_ready(process, f"{url}/health/ready")
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+            yield Store(url, key, http)
+    finally:
+        process.terminate()
+        process.wait(30)

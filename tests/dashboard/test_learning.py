@@ -74,44 +74,20 @@ def test_alarms_are_said_with_what_to_do_and_since_when() -> None:
 
 def test_what_variants_began_with_is_said() -> None:
     assert learning.hints(told()) == [
-        "race-pack is new and burns in at a share of its own, while the others go on.",
+        "race-pack is new: it is not compared with the others before it has enough units of its own.",
         "Shares began with an expert's P(best) (none 40\u202f%, socks 60\u202f%), worth 200 units of each.",
         "race-pack began with the results of pack of spring, worth 812 units.",
         "insoles could not begin with x of old: The cost of some orders is unknown: send it with them, or set"
         " the store's cost rate.",
     ]
-    two = learning.hints({"newcomers": ["a", "b"]})
-    assert two == ["a and b are new and burn in at shares of their own, while the others go on."]
+    ramp = {"variant": "a", "step": 2, "cap": 0.05, "since": SINCE}
+    free = {"variant": "b", "step": 4, "cap": None, "since": SINCE}
+    steps = {"ramp": {"steps": [0.01, 0.05, 0.25]}}
+    assert learning.hints({"newcomers": ["a"], "ramps": [ramp, free], "policy": steps}) == [
+        "a is new: at most 5\u202f% of the traffic since 20 Mar 2026, 09:30 UTC (step 2 of 3), more while "
+        "guardrails hold; it is not compared with the others before it has enough units of its own."
+    ]
     assert learning.hints({}) == []
-
-
-def test_every_version_has_its_cause_and_what_moved() -> None:
-    found = told()
-    for number, one in enumerate(found["versions"][:6]):
-        one["cause"] = "edited" if number else "started"
-    rows = learning.cause_rows(found, "none")
-    assert len(rows) == 12
-    numbers = [60, 59, 58, 57, 56, 42, 21, 6, 5, 4, 3, 2]
-    assert [row[1] for row in rows] == [f"<td>{number}</td>" for number in numbers]
-    assert rows[1][2] == "<td>A variant took another&#x27;s place</td>"
-    assert rows[0][2] == "<td>Shares followed the results</td>"
-    assert rows[0][3].startswith("<td>none ")
-    few = {"versions": [version({"a": 0.4, "b": 0.6}), version({"a": 0.45, "b": 0.0, "c": 0.55})]}
-    assert learning.cause_rows(few, None)[0][3] == (
-        "<td>a 45.0\u202f% (+5.0\u202f%), b 0.0\u202f% (−60.0\u202f%), c 55.0\u202f% (+55.0\u202f%)</td>"
-    )
-    gone = {"versions": [version({"a": 0.4, "b": 0.6}), version({"a": 1.0})]}
-    assert learning.cause_rows(gone, None)[0][3] == "<td>a 100.0\u202f% (+60.0\u202f%), b out</td>"
-    assert learning.cause_rows({}, None) == []
-
-
-def version(shares: dict[str, float]) -> dict[str, Any]:
-    return {"policy_version": 1, "published_at": SINCE, "cause": "daily", "sets": [{"shares": shares}]}
-
-
-def test_marks_are_what_somebody_or_a_rule_did() -> None:
-    causes = [row["cause"] for row in learning.notable(told()) if row["cause"] != "Burn in"]
-    assert causes == ["A variant was added", "A guardrail changed", "A variant took another's place"]
 
 
 def test_exploration_is_said_in_one_line() -> None:

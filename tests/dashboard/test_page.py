@@ -121,7 +121,7 @@ def test_a_breach_is_said_in_words_and_for_the_other_variants_too(fake, page_of)
     page = page_of(fake.url)
     page.assert_calm()
     assert "Toxic" in page.html
-    assert "</span> Kill</span>" in page.html
+    assert "</span> Killed</span>" in page.html
     assert "</span> Killed</span>" in page.html  # the variant's own state, in the table
     assert "race-pack, refund rate" in page.html
     assert "Throttled" in page.html
@@ -291,10 +291,14 @@ def test_the_drift_alarm_says_which_week_what_changed_and_what_to_do(fake, page_
     week = {"recent": ["2026-03-09", "2026-03-15"], "before": ["2026-02-16", "2026-03-08"]}
     fake.policy |= {"drift": {"state": "drifting", "p_common": 1e-5, "p_between": 0.4, **week}}
     html = page_of(fake.url).html
-    assert "The last full week (2026-03-09 to 2026-03-15) contradicts the weeks before" in html
+    assert "The last full week (9 Mar 2026 to 15 Mar 2026) contradicts the weeks before" in html
     assert "all variants have moved together" in html
     assert "policy.discount_half_life" in html
     fake.policy |= {"drift": {"state": "drifting", "p_common": None, "p_between": 1e-4}}
     assert "the order of the variants has changed" in page_of(fake.url).html
+    fake.policy["policy"] = {**fake.policy["policy"], "discount_half_life": "14d"}
+    faded = page_of(fake.url).html
+    assert "Old weeks fade, by half every 14d." in faded
+    assert "policy.discount_half_life" not in faded
     fake.policy |= {"drift": {"state": "steady", **week}}
     assert "contradicts" not in page_of(fake.url).html

@@ -1,11 +1,6 @@
 """The dashboard in Chromium over a running service: the figures on the screen are the service's own."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,18 +10,15 @@ import pytest
 
 from dashboard import words
 from tests.dashboard.conftest import Page
-from tests.dashboard.processes import Running
+from tests.dashboard.processes import Running, Store, served
 from tests.dashboard.screenshot import browse, take
 from tests.dashboard.test_browser import browser_there as browser_there
-from tests.processes import free_port, wait_until_ready
 
 pytestmark = pytest.mark.slow
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 5
 PER_DAY = 120
-SCOPES = "assign,events,read,write,admin,import"
-RIALTO = [sys.executable, "-m", "service.entry"]
 DOCUMENT: dict[str, Any] = {
     "key": "checkout-addon",
     "name": "An add-on at checkout",
@@ -47,39 +39,10 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Store:
-    """A served store with traffic in it."""
-
-    url: str
-    secret_key: str
-    http: httpx.Client
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    database = f"sqlite:///{tmp_path_factory.mktemp('store') / 'rialto.db'}"
-    made = subprocess.run(
-        [*RIALTO, "init", "--database", database, "--simulated", "--scopes", SCOPES, "--json"],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    keys = json.loads(made.stdout)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    serve = [*RIALTO, "serve", "--database", database, "--port", str(port), "--clock", "external"]
-    process = subprocess.Popen(
-        serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
-    )
-    try:
-        wait_until_ready(process, f"{url}/health/ready")
-        headers = {"Authorization": f"Bearer {keys['secret_key']}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
-            yield Store(url, keys["secret_key"], http)
-    finally:
-        process.terminate()
-        process.wait(30)
+    with served(tmp_path_factory.mktemp("store")) as opened:
+        yield opened
 
 
 def post(http: httpx.Client, path: str, body: Any) -> Any:

@@ -41,13 +41,13 @@ def test_the_page_shows_them_and_who_grows(fake: Any, page_of: Any) -> None:
     ]
     page = page_of(fake.url)
     page.assert_calm()
-    assert "What guardrails did" in page.html
+    assert "What guardrails and circuit breakers did" in page.html
     assert "race-pack grows step by step: at most 5\u202f%" in page.html
     assert "socks grows" not in page.html
 
 
 def test_a_quiet_experiment_and_a_service_of_old(fake: Any, page_of: Any) -> None:
-    assert "What guardrails did" not in page_of(fake.url).html, "it has none, and nothing has happened"
+    assert "What guardrails" not in page_of(fake.url).html, "it has none, and nothing has happened"
     fake.experiments[0]["document"]["guardrails"] = [{"metric": "conversion_rate"}]
     assert "Nothing yet." in page_of(fake.url).html
     fake.raw["/v1/experiments/checkout-addon/guardrail-changes"] = (404, b"{}")

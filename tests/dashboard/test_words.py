@@ -125,7 +125,9 @@ def test_text_from_outside_cannot_become_markup() -> None:
     made = [
         markup.banner(evil, evil, evil),
         markup.card(evil, evil, evil, [(evil, evil)]),
-        markup.table([evil], [[markup.cell(evil, [evil]), markup.why_cell(evil)]]),
+        markup.table([evil, evil], [[markup.cell(evil, [evil]), markup.why_cell(evil)]]),
+        markup.listing([evil], [[markup.cell(evil, [evil])]]),
+        markup.hints([evil]),
         markup.variant_cell(evil, evil, is_control=True),
         markup.checks([(evil, evil, evil)]),
         markup.fact(evil, evil),
