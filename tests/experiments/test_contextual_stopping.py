@@ -132,7 +132,7 @@ def test_the_rope_is_of_the_controls_level_over_everybody() -> None:
 def test_a_logistic_models_loss_is_in_the_rate(sign: int) -> None:
     """E max(0, rival - leader) of two logit-Normal rates by integration; planted: in log-odds."""
     means, sds = (-3.0, -2.5), (0.4, 0.5)
-    found = figures(arms([[m] for m in means], [[s] for s in sds], model="logistic", sign=sign))
+    found = figures(arms([[m] for m in means], [[s] for s in sds], model="logistic", sign=sign), rope=0.2)
     lead = 1 if sign > 0 else 0
     points, weights = np.polynomial.hermite_e.hermegauss(40)
     weights /= weights.sum()
@@ -157,6 +157,8 @@ def test_a_logistic_models_loss_is_in_the_rate(sign: int) -> None:
     assert abs(odds - loss) > STANDARD_ERRORS * spread / DRAWS**0.5
     apart = stats.norm.cdf((means[1] - means[0]) / np.hypot(*sds))
     assert off(found.prob_best, float(apart)) < STANDARD_ERRORS
+    better = sign * (rates[:, 1] - rates[:, 0]) > 0.2 * rates[:, 0]
+    assert off(found.prob_any_better, float(better.mean())) < STANDARD_ERRORS
 
 
 # ---- whose contexts
