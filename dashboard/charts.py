@@ -177,6 +177,7 @@ def _time_axis(rows: Sequence[Json]) -> alt.Axis:
         format="%d %b %H:%M" if span < _HOURS_UNTIL else "%d %b",
         grid=False,
         labelOverlap=True,
+        labelBound=True,  # a label cut in half at the edge is worse than none
         tickCount=ticks,
         labelColor=_INK,
     )

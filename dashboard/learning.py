@@ -100,7 +100,7 @@ def exploration_line(policy: Json) -> list[str]:
     if entropy is None:
         return []
     moving = "" if not trend or abs(trend) < 0.0005 else f", {trend:+.3f} a day".replace("-", words.MINUS)
-    parts = [markup.fact("Evenness of the shares", f"{entropy:.2f} of 1{moving}")]
+    parts = [markup.fact("Evenness of the shares (entropy)", f"{entropy:.2f} of 1{moving}")]
     least = health.get("min_propensity")
     if least is not None:
         parts.append(markup.fact("Smallest share", words.percent(float(least))))

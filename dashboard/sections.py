@@ -276,6 +276,8 @@ def _remaining(report: Json) -> str:
     per_week = remaining.get("per_week")
     if per_week is None:
         return ""
+    if float(per_week) < 0.5:  # of a minor unit, or of an order
+        return f"No other variant is likely to bring more than {remaining.get('leader')} (95 %)."
     about = words.metric(str(report.get("objective") or "margin_per_unit"), _unit(report))
     if about.scale == "money":
         most = words.money(float(per_week), str(report.get("currency") or ""))

@@ -1,7 +1,6 @@
 """What a reader must know before trusting the figures: each check a state and one sentence."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from scipy import special
@@ -11,6 +10,7 @@ from experiments.analysis.cohorts import Cohort, Cohorts
 from experiments.analysis.report import Check
 from experiments.analysis.strata import Table
 from experiments.model import Experiment, PolicyKind
+from experiments.times import format_duration
 
 CROSSOVER_WARN = 0.01
 EXPOSURE_GAP = 0.02
@@ -50,7 +50,7 @@ def _maturity(experiment: Experiment, cohorts: Cohorts, *, only_matured: bool) -
     total = cohorts.all.overall("units")
     closed = cohorts.closed(experiment.attribution_window).overall("units")
     final = cohorts.closed(experiment.attribution_window + experiment.refund_window).overall("units")
-    window = _days(experiment.attribution_window)
+    window = format_duration(experiment.attribution_window)
     text = f"{closed} of {total} units have their window of {window} closed; {final} are final (refunds too)"
     if closed == total:
         return Check("maturity", "ok", text)
@@ -129,7 +129,3 @@ def _burn_in(experiment: Experiment, counted: Cohort) -> Check:
     if not short:
         return Check("burn_in", "ok", f"every variant has its {need} units")
     return Check("burn_in", "info", f"below the {need} units of burn-in: {', '.join(short)}")
-
-
-def _days(window: timedelta) -> str:
-    return f"{window / timedelta(days=1):g} d"

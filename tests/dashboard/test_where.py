@@ -160,5 +160,8 @@ def test_value_remaining_is_money_only_where_the_objective_is(fake, page_of) -> 
     assert "at most €288.00 a week more than socks" in page_of(fake.url).html
     fake.report = copy.deepcopy(fake.report) | {"objective": "conversion_rate"}
     assert "at most 28,800 (conversion rate times the visitors of a week) a week" in page_of(fake.url).html
+    fake.report["value_remaining"]["per_week"] = 0.2
+    assert "No other variant is likely to bring more than socks (95 %)." in page_of(fake.url).html
+    fake.report["value_remaining"]["per_week"] = 28800
     fake.report["verdict"]["kind"] = "toxic"
     assert "a week more than" not in page_of(fake.url).html

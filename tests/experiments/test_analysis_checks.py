@@ -77,7 +77,7 @@ def test_maturity_counts_closed_and_final_units():
     """Window 7 d, refunds 30 d: on 20 March the cohort of 2 March is closed, not final."""
     found = check(report_of([cell("none"), cell("socks", day=DAY + timedelta(days=15))]), "maturity")
     assert found.state == "info"
-    assert found.detail.startswith("2000 of 4000 units have their window of 7 d closed; 0 are final")
+    assert found.detail.startswith("2000 of 4000 units have their window of 7d closed; 0 are final")
     done = report_of([cell("none"), cell("socks")], now=datetime(2026, 6, 1, tzinfo=UTC))
     assert check(done, "maturity").state == "ok"
 
