@@ -134,7 +134,6 @@ def _linear(
     prior = _linear_prior(definition.prior, _least_squares(everything), within / freedom)
     alone = [prior.updated(total) for total in totals]
     coupled = coupled_linear([prior] * len(keys), sums, [arm.scale for arm in alone])
-    row = everything.gram[0] / everything.n
     return ContextualPosterior(
         keys=keys,
         model="linear",
@@ -143,8 +142,19 @@ def _linear(
         noises=np.array([arm.scale for arm in alone]),
         freedom=np.array([arm.nu for arm in alone]),
         units={key: total.n for key, total in zip(keys, totals, strict=True)},
-        contexts=(row[np.newaxis], np.ones(1)),
+        contexts=_mix(columns, groups, everything),
     )
+
+
+def _mix(columns: Columns, groups: _Group, everything: RegressionSums) -> tuple[FloatArray, FloatArray]:
+    """The contexts units are counted by, with their shares; the average one where they are endless."""
+    if not columns.is_grouped:
+        return everything.gram[:1] / everything.n, np.ones(1)
+    known = list(columns.all_contexts())
+    parts = [part for of_place in groups.moments.values() for part in of_place]
+    counts = np.array([sum(weight * moments.sum(name) for weight, moments in parts) for name, _ in known])
+    design = np.array([columns.row(encoded) for _, encoded in known], dtype=np.float64) / FEATURE_POINT
+    return design[counts > 0], counts[counts > 0] / counts.sum()
 
 
 def _linear_prior(given: Prior | None, pooled: FloatArray, variance: float) -> LinearRegression:

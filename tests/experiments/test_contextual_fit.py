@@ -332,6 +332,24 @@ def test_what_it_comes_to_is_averaged_over_all_units() -> None:
     assert found.sign == 1
 
 
+def test_means_are_averaged_over_contexts_too_and_not_read_at_the_average_one() -> None:
+    """a is 60 better on mobile, 60 worse on desktop: certain in both. Planted: the average context."""
+    rng, cells = np.random.default_rng(12), []
+    for key, by_code in {"none": (0, 0), "a": (60, -60), "b": (-90, -90)}.items():
+        codes = np.repeat([1, 2], [1500, 500])[:, np.newaxis]
+        margin = np.rint(rng.normal(500, 100, 2000) + np.array(by_code)[codes[:, 0] - 1]).astype(np.int64)
+        cells.append(cell(key, (DEVICE,), codes, margin=margin))
+    found = proposed(experiment(DEVICE), cells)
+    rows, parts = posterior(experiment(DEVICE), cells).contexts
+    assert rows.tolist() == [[1, 1, 0], [1, 0, 1]]
+    assert parts == pytest.approx([0.75, 0.25])
+    best = found.sets[ALL].prob_best
+    assert best == pytest.approx({"none": 0.25, "a": 0.75, "b": 0.0}, abs=1e-9)
+    assert found.contextual is not None
+    at_average = found.contextual.wins(ALL, (FEATURE_POINT, 3 * FEATURE_POINT // 4, FEATURE_POINT // 4))
+    assert at_average["a"] > 0.99 * found.contextual.count
+
+
 def test_the_report_shows_no_naive_lift_of_a_contextual_policy() -> None:
     """a was shown to those who buy anyway: its own figure stands, a comparison would be of shoppers."""
     found = read_out(experiment(DEVICE, objective="conversion_rate"), buyers(FLIP), time_zone="UTC", now=NOW)
