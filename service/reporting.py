@@ -15,6 +15,7 @@ from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import to_wire as report_to_wire
 from experiments.document import to_document
+from experiments.model import VariantState
 from service.alarms import alarms_of
 from service.assigning import SHARE_TOTAL
 from service.catalogue import LiveExperiment
@@ -99,9 +100,12 @@ def policy(connection: Connection, live: LiveExperiment, *, everything: bool) ->
             document["contextual"]["where"] = _where(version.contextual, live, version)
         document["guardrails"] = body["guardrails"]
         document |= safety_of(body)
+        gone = {key for key, state in live.variant_states.items() if state is VariantState.RETIRED}
+        document["ramps"] = [ramp for ramp in document["ramps"] if ramp["variant"] not in gone]
         document["drift"] = body.get("drift")  # versions of old have none
         document["newcomers"] = body.get("newcomers") or []
-        document |= {name: body.get(name) for name in ("warm_start", "stop", "exploration")}
+        document["warm_start"] = body.get("warm_start")
+        document |= {name: _dated(body.get(name)) for name in ("stop", "exploration")}
         document["alarms"] = alarms_of(body)
     if everything:
         table = schema.policy_version
@@ -127,6 +131,14 @@ def _version(
         "segments": {segment: _sets(found, sizes) for segment, found in version.segments.items()},
         "contextual": _drawn(version.contextual),
     }
+
+
+def _dated(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a version keeps, with its time as the wire has times."""
+    if kept is None:
+        return None
+    plain = {name: value for name, value in kept.items() if name != "since_us"}
+    return plain | {"since": to_wire(kept["since_us"])}
 
 
 def _sets(found: Sets, sizes: Mapping[frozenset[str], int]) -> list[dict[str, Any]]:
