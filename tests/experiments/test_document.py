@@ -269,6 +269,14 @@ BAD: list[tuple[str, Any, str]] = [
 ]
 
 
+NOTHING = ["/variants/1", "/variants/1/is_control", "/policy/objective", "/guardrails/0", "/guardrails/0/metric"]
+
+
+@pytest.mark.parametrize("pointer", NOTHING)
+def test_a_part_of_the_wrong_type_is_named_once_and_no_rule_that_compares_it_says_more(pointer: str):
+    assert faults(changed(FULL, (pointer, 5))) == [(pointer, "wrong_type")]
+
+
 @pytest.mark.parametrize(("pointer", "value", "code"), BAD)
 def test_one_fault_is_named_once_at_its_place(pointer: str, value: Any, code: str):
     assert faults(changed(FULL, (pointer, value))) == [(pointer, code)]
