@@ -269,10 +269,10 @@ BAD: list[tuple[str, Any, str]] = [
 ]
 
 
-NOTHING = ["/variants/1", "/variants/1/is_control", "/policy/objective", "/guardrails/0", "/guardrails/0/metric"]
-
-
-@pytest.mark.parametrize("pointer", NOTHING)
+@pytest.mark.parametrize(
+    "pointer",
+    ["/variants/1", "/variants/1/is_control", "/policy/objective", "/guardrails/0", "/guardrails/0/metric"],
+)
 def test_a_part_of_the_wrong_type_is_named_once_and_no_rule_that_compares_it_says_more(pointer: str):
     assert faults(changed(FULL, (pointer, 5))) == [(pointer, "wrong_type")]
 
