@@ -66,7 +66,9 @@ MODEL = Reader("all, by age (delay: model)", replace(_THOMPSON, delay=DelayHandl
 _WEEKS = replace(_THOMPSON, discount_half_life=timedelta(days=7))
 DISCOUNTED = Reader("discount_half_life: 7d", _WEEKS, as_they_are=True)
 AFTER_DRIFT = Reader(
-    "the same, discount: after_drift", replace(_WEEKS, discount=Discounting.AFTER_DRIFT), as_they_are=True
+    "discount_half_life: 7d, discount: after_drift",
+    replace(_WEEKS, discount=Discounting.AFTER_DRIFT),
+    as_they_are=True,
 )
 
 

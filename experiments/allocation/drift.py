@@ -18,8 +18,8 @@ Without drift d_v ~ Normal(0, s_v^2), independent between variants. The sum of (
 
 the first sees all variants rise or fall together, the second their order change. p is twice the smaller of
 the two p-values (Bonferroni). The alarm is raised below 0.0001 and cleared at 0.05 or above, so that it does
-not come and go. One look is not 90: of 120 shops without drift none saw an alarm in 90 daily looks, measured
-in `docs/delay-and-drift.md`; at 0.001 nine did.
+not come and go. One look is not 90: of 300 shops without drift one saw an alarm in 90 daily looks, measured
+in `docs/delay-and-drift.md`; at 0.001 nine of 120 did.
 
 Weekdays are compared with the same weekdays, so a quiet Sunday is no drift, whoever had most units then.
 Limits: needs 14 closed days and 200 units of a variant in both windows; a week whose days differ by more than
