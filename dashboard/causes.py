@@ -97,7 +97,9 @@ def _told(document: Json, before: Json, version: Json, changes: list[Json]) -> T
     details = [*_about(before, version), *record.said(document, changes)]
     held = cast("Json", {} if version.get("burn_in") else version.get("held") or {})
     if held:
-        details.append(f"shares held, {_lower(words.held(held))}")
+        # What tripped the breaker is in the record of its change.
+        of_breaker = held.get("reason") == "breaker"
+        details.append("shares held" if of_breaker else f"shares held, {_lower(words.held(held))}")
     if cause not in words.ROUTINE:
         if version.get("burn_in") and cause == "started":
             details.append("burn-in, every variant has its minimum")

@@ -28,8 +28,8 @@ def _by_segment(document: Json, report: Json, policy: Json) -> None:
     about, unit = _objective(document, report, policy), str(report.get("unit") or "visitor")
     note = (
         "A share for each segment. Below it P(best), how probable it is that the variant is the best one "
-        f"there, and its {about.label.lower()} with the 95 % credible interval, drawn toward what it does "
-        "in all segments."
+        f"there, and its {about.label.lower()} with the 95\u202f% credible interval, drawn toward what it "
+        "does in all segments."
     )
     st.html(markup.heading("Who gets what: shares by segment", note))
     found = reading.segments(policy)
@@ -74,7 +74,7 @@ def _by_context(document: Json, report: Json, policy: Json) -> None:
     note = (
         "The share a variant gets where the request has this value and is as on average in all else. "
         "Below it P(best), how probable it is that the variant is the best one there; its "
-        f"{about.label.lower()}; and the difference to {control} with the 95 % credible interval."
+        f"{about.label.lower()}; and the difference to {control} with the 95\u202f% credible interval."
     )
     st.html(markup.heading("Who gets what: where each variant does well", note))
     rows = context_rows(document, report, policy)

@@ -79,7 +79,7 @@ def test_a_guardrail_s_and_a_breaker_s_part_is_told_from_the_record() -> None:
     tripped = version(cause="breaker", held={"reason": "breaker", "detail": "outcomes stopped"})
     assert told(version(), tripped, found=[changes()[4]]).details == (
         "Circuit breaker: outcomes arriving: tripped",
-        "shares held, outcomes stopped",
+        "shares held",
     )
     other = [{**changes()[1], "policy_version": 8}]
     assert told(version(), version(cause="guardrail"), found=other).details == ()
