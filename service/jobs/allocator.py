@@ -37,15 +37,7 @@ from service.context import Service
 from service.jobs.exploring import exploration_of
 from service.jobs.guardrail_changes import record_changes
 from service.jobs.operations import answered, marks_of, note
-from service.jobs.versions import (
-    Body,
-    last_body,
-    may_draw_anew,
-    may_move,
-    publish,
-    tripped,
-    worth_publishing,
-)
+from service.jobs.versions import Body, last_body, may_move, publish, tripped, worth_publishing
 from service.jobs.watching import stop_of, stop_to_json, warm_of
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
@@ -153,9 +145,8 @@ def _step(connection: Connection, live: LiveExperiment, now_us: int, answers: tu
     promoted = before.get("promoted")
     moves = may_move(connection, live, live.policy, now_us)
     mark = mark_of(live.experiment, cells, now_us, answers=answers[0], fallbacks=answers[1])
-    may_promote = moves and may_draw_anew(live.policy, now_us)
     version, body, killed = _decide(
-        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=may_promote
+        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=moves
     )
     chosen = worth_publishing(live.policy, version, before, body, may_move=moves)
     numbered = None if chosen is None else _numbered(live, chosen)

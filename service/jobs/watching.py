@@ -15,6 +15,7 @@ from experiments.statistics import Cell
 from service.catalogue import LiveExperiment, load_store
 from service.clock import to_datetime
 from service.jobs.exploring import sampled_contexts
+from service.jobs.versions import may_draw_anew
 from service.ledger import schema
 from service.ledger.cells import read_cells
 
@@ -50,7 +51,8 @@ def stop_of(
     may_promote: bool,
     now_us: int,
 ) -> StopDecision | None:
-    """The stop rule's state now; it waits while variants burn in."""
+    """The stop rule's state now; it waits while variants burn in, and a promotion for draws to change."""
+    assert live.policy is not None
     experiment = live.experiment
     if not has_rule(experiment.stop_rule):
         return None
@@ -76,7 +78,7 @@ def stop_of(
         guarded.entries,
         promoted=promoted,
         now=now,
-        may_promote=may_promote,
+        may_promote=may_promote and may_draw_anew(live.policy, now_us),
     )
 
 

@@ -37,10 +37,10 @@ def opened(shop: Shop, settings: dict[str, Any], **document: Any) -> None:
     shop.running(policy=chosen, attribution_window="1h", **document)
 
 
-def trade(shop: Shop, by: str, day: int, count: int, rates: Rates = FLIP) -> Decisions:
+def trade(shop: Shop, by: str, day: int, count: int, rates: Rates = FLIP, hour: int = 9) -> Decisions:
     """Shoppers of a day, every other one on mobile, who buy as the rates say; some send back."""
     rng = np.random.default_rng(day)
-    clock(shop, timedelta(days=day, hours=9))
+    clock(shop, timedelta(days=day, hours=hour))
     kinds = {f"d{day}-{n}": ("mobile", "desktop")[n % 2] for n in range(count)}
     made = ask(shop, {unit: {by: kind, "visits": n % 7} for n, (unit, kind) in enumerate(kinds.items())})
     orders = [u for u, kind in kinds.items() if rng.random() < rates[made[u]["variant"], kind]]
@@ -126,6 +126,29 @@ def test_who_leads_in_every_context_is_promoted_once_shares_may_move(simulated_s
     why = explained(shop, unit)
     assert (why["promoted"], why["stop"]) == ("socks", found["stop"]["detail"])
     assert why["shares"] == pytest.approx({"none": 0.2, "socks": 0.8})
+
+
+def test_a_promotion_waits_until_draws_may_change(simulated_shop: Shop) -> None:
+    """On the first day shares may move at once, draws hourly only: promoted is who has the shares of it."""
+    shop = simulated_shop
+    clock(shop, 12 * HOUR)
+    settings = {**POLICY, "kind": "contextual", "features": FEATURES[:1], "objective": "conversion_rate"}
+    shop.running(policy=settings, attribution_window="1h")
+    trade(shop, "device", 0, 800, SURE, hour=13)
+    settle(shop, 25 * HOUR)
+    assert policy(shop)["contextual"] is not None
+    rule = {"prob_best_above": 0.95, "action": "promote"}
+    etag = shop.get(PATH).headers["etag"]
+    assert shop.patch(PATH, {"stop_rule": rule, "policy": {"floor": 0.03}}, etag).status_code == 200
+    assert policy(shop)["cause"] == "edited"  # with draws of its own
+    clock(shop, 27 * HOUR + timedelta(minutes=20))
+    found = policy(shop)
+    assert (found["stop"]["reached"], found["stop"]["blocked"]) == (["prob_best"], ["shares_just_moved"])
+    assert found["promoted"] is None
+    clock(shop, 29 * HOUR)
+    found = policy(shop)
+    assert (found["promoted"], found["cause"]) == ("socks", "stop_rule")
+    assert found["sets"][0]["shares"] == pytest.approx({"none": 0.2, "socks": 0.8})
 
 
 def test_endless_contexts_are_those_of_the_units_there_are(simulated_shop: Shop) -> None:
