@@ -67,7 +67,7 @@ def test_a_variant_comes_while_the_others_go_on_and_one_takes_anothers_place(sim
     assert shares(shop)["socks"] == pytest.approx(before["socks"] - 0.1, abs=2e-3)
 
     second = trade(shop, 1, 800, none=0.2, socks=0.4, cap=0.4)
-    assert 50 <= sum(arm == "cap" for arm in second.values()) <= 110
+    assert 29 <= sum(arm == "cap" for arm in second.values()) <= 131  # 80, six standard errors either way
     assert policy(shop)["newcomers"] == []
     assert policy(shop)["sets"][0]["prob_best"].keys() == {"none", "socks", "cap"}
     assert enrol(shop, list(first)) == first  # everybody keeps what they had

@@ -67,8 +67,8 @@ def test_a_contextual_policy_learns_by_context_and_says_so(simulated_shop: Shop)
         ("device", "desktop", 0.5),
     ]
     assert mobile["variants"]["none"]["lift_abs"] is None
-    assert 0.2 < mobile["variants"]["socks"]["lift_abs"]["ci_low"] < 0.4
-    assert desktop["variants"]["socks"]["lift_abs"]["ci_high"] < -0.2
+    assert 0.1 < mobile["variants"]["socks"]["lift_abs"]["ci_low"] < 0.5  # of a lift of 0.4
+    assert desktop["variants"]["socks"]["lift_abs"]["ci_high"] < -0.1
     assert mobile["variants"]["socks"]["value"] == pytest.approx(0.5, abs=0.1)
     new = {f"n{n}": {"device": ("mobile", "desktop")[n % 2]} for n in range(2000)}
     made = ask(shop, new)
@@ -81,7 +81,7 @@ def test_a_contextual_policy_learns_by_context_and_says_so(simulated_shop: Shop)
         assert sum(shares.values()) == 1.0
         counts = Counter(decision["variant"] for decision in some)
         expected = [shares[key] * len(some) for key in shares]
-        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-4
+        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-6
     why = shop.get(f"/v1/decisions/{made['n0']['decision_id']}/explain").json()
     assert why["features"] == {"device": "mobile"}
     assert (why["model"], why["draws"]) == ("logistic", 500)
@@ -151,7 +151,7 @@ def test_a_segment_policy_serves_each_segment_its_own(simulated_shop: Shop) -> N
         assert {d["propensity"] for d in some} <= set(shares.values())
         counts = Counter(decision["variant"] for decision in some)
         expected = [shares[key] * len(some) for key in shares]
-        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-4
+        assert stats.chisquare([counts[key] for key in shares], expected).pvalue > 1e-6
     assert told["segments"]["mobile"][0]["shares"]["socks"] > 0.75
     assert told["segments"]["desktop"][0]["shares"]["none"] > 0.75
     why = shop.get(f"/v1/decisions/{made['n0']['decision_id']}/explain").json()
