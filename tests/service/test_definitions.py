@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 
+from service.context import Service
+from service.jobs import allocator
 from service.ledger.verify import verify
 from tests.service.conftest import Shop
 
@@ -164,3 +167,28 @@ def test_shares_move_once_an_hour_after_the_first_day_whatever_else_is_published
     assert moved["epoch"] == first["epoch"] + 1
     assert moved["sets"][0]["shares"]["none"] < first["sets"][0]["shares"]["none"] - 0.3
     assert verify(shop.database).is_exact
+
+
+def test_a_step_under_way_as_the_clock_is_set_knows_what_came_before(
+    simulated_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The background's own step comes between the new time and the fold of the call that set it."""
+    shop = simulated_shop
+    clock(shop, timedelta(0))
+    shop.running(policy=POLICY, attribution_window="1h", winsorise=None)
+    clock(shop, timedelta(minutes=1))
+    change = Service.change
+
+    async def overtaken(self: Service, store_no: int, run: Any, **more: Any) -> Any:
+        result = await change(self, store_no, run, **more)
+        if not more:  # the clock is set: a step begun before, with its folding behind it, comes first
+            steps = await self.read(lambda c: allocator.steps_due(c, self, store_no))
+            await change(self, store_no, lambda c: allocator.take(c, self, store_no, steps), background=True)
+        return result
+
+    arms = enrol(shop, [f"u{i}" for i in range(600)])
+    send(shop, [bought(u, 3000 + i, cost=1000) for i, u in enumerate(arms) if i % 3 or arms[u] == "none"])
+    with monkeypatch.context() as patched:
+        patched.setattr(Service, "change", overtaken)
+        clock(shop, timedelta(days=1, hours=1, minutes=1))
+    assert (policy(shop)["burn_in"], policy(shop)["held"]) == (False, None)
