@@ -76,7 +76,7 @@ def weights(made: Decisions, variant: str) -> Iterator[float]:
 def test_who_leads_by_context_is_told_and_what_is_explored_there(simulated_shop: Shop) -> None:
     shop = simulated_shop
     rule = {"prob_best_above": 0.9, "action": "promote"}
-    opened(shop, {"kind": "contextual", "features": FEATURES[:1]}, stop_rule=rule)
+    opened(shop, {"kind": "contextual", "features": FEATURES[:1], "floor": 0.1}, stop_rule=rule)
     assert policy(shop)["exploration"]["contexts"] is None  # nothing is drawn yet: shares are everybody's
     made = trade(shop, "device", 0, 500)
     settle(shop, timedelta(days=1, hours=2))
