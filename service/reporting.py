@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -14,14 +14,16 @@ from experiments.allocation.published import PolicyVersion, Sets, SetShares
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import to_wire as report_to_wire
+from experiments.analysis.served import EpochShares, epoch_shares
 from experiments.document import to_document
-from experiments.model import VariantState
+from experiments.model import PolicyKind, VariantState
+from experiments.statistics import Cell
 from service.alarms import alarms_of
 from service.assigning import SHARE_TOTAL
 from service.catalogue import LiveExperiment
 from service.clock import to_datetime, to_wire
 from service.ledger import schema
-from service.ledger.cells import candidate_sets, read_cells
+from service.ledger.cells import candidate_sets, first_versions, read_cells
 from service.safety import safety_of
 
 
@@ -55,6 +57,7 @@ def report(
         metric=metric,
         share_of=_current_shares(connection, live),
         states=states,
+        epoch_shares=_epoch_shares(connection, live, cells),
         stop=(body or {}).get("stop"),
         seed=0 if live.policy is None else live.policy.number,
     )
@@ -65,6 +68,13 @@ def report(
     document["state"] = live.state.value
     document["segments"] = sorted({cell.key.segment for cell in cells} - {""})
     return document
+
+
+def _epoch_shares(connection: Connection, live: LiveExperiment, cells: Sequence[Cell]) -> EpochShares:
+    """What the units of the cells were assigned with; by context there are no shares of an epoch."""
+    if live.experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        return {}
+    return epoch_shares(first_versions(connection, live.experiment_no), cells)
 
 
 def policy(connection: Connection, live: LiveExperiment, *, everything: bool) -> dict[str, Any]:

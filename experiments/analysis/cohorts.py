@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 
 from experiments.analysis.maturity import matured
 from experiments.analysis.report import DayCount
+from experiments.analysis.served import EpochShares
 from experiments.statistics import Cell
 
 COUNTED = (
@@ -22,6 +24,8 @@ COUNTED = (
     "ltv_90d_unconverted",
     "ltv_180d_unconverted",
 )
+
+_NONE_KNOWN: EpochShares = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,22 @@ def cohort_of(cells: Iterable[Cell]) -> Cohort:
 
 
 class Cohorts:
-    """The cells of a report by the window they must have behind them; each is selected once."""
+    """The cells of a report by the window they must have behind them; each is selected once.
 
-    def __init__(self, cells: Sequence[Cell], *, only_matured: bool, time_zone: str, now: datetime) -> None:
+    `epoch_shares` says with which shares their units were assigned, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        *,
+        only_matured: bool,
+        time_zone: str,
+        now: datetime,
+        epoch_shares: EpochShares = _NONE_KNOWN,
+    ) -> None:
         self.all = cohort_of(cells)
+        self.epoch_shares = epoch_shares
         self._only_matured = only_matured
         self._time_zone = time_zone
         self._now = now

@@ -28,6 +28,7 @@ from experiments.analysis.report import (
     VariantReport,
     Verdict,
 )
+from experiments.analysis.served import EpochShares
 from experiments.analysis.strata import by_segment, tabulate
 from experiments.analysis.verdict import VerdictSettings, leading_treatment, verdict_of
 from experiments.model import Experiment, PolicyKind
@@ -54,6 +55,7 @@ def read_out(
     metric: str | None = None,
     share_of: Mapping[str, float] | None = None,
     states: GuardrailStates | None = None,
+    epoch_shares: EpochShares | None = None,
     stop: Mapping[str, Any] | None = None,
     seed: int = 0,
     settings: VerdictSettings = _SETTINGS,
@@ -63,15 +65,18 @@ def read_out(
     `matured` defaults to False for a fixed policy and True otherwise; `from_day` and `to_day` (included)
     select enrolment days; `metric` keeps one metric in the variants, while guardrails, verdict and
     checks still read theirs. `states` are the guardrail states and `stop` the stop rule's state on record:
-    without them a state is what these figures alone would say. KeyError when `metric` is not a metric of
-    the experiment.
+    without them a state is what these figures alone would say. `epoch_shares` are the shares that units were
+    assigned with (`served.epoch_shares`): what needs propensities is told where they are known. KeyError
+    when `metric` is not a metric of the experiment.
     """
     definitions = metric_definitions(experiment)
     shown = definitions if metric is None else {metric: definitions[metric]}
     only_matured = is_adaptive(experiment) if matured is None else matured
     chosen = select(cells, segment=segment, from_day=from_day, to_day=to_day)
     compared = _compared(experiment, chosen)
-    cohorts = Cohorts(compared, only_matured=only_matured, time_zone=time_zone, now=now)
+    cohorts = Cohorts(
+        compared, only_matured=only_matured, time_zone=time_zone, now=now, epoch_shares=epoch_shares or {}
+    )
     readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=is_adaptive(experiment))
     guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {

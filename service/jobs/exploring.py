@@ -28,7 +28,7 @@ from experiments.model import PolicyKind
 from experiments.statistics import Cell
 from service.catalogue import LiveExperiment
 from service.ledger import schema
-from service.ledger.cells import candidate_sets
+from service.ledger.cells import candidate_sets, first_versions
 
 
 def exploration_of(
@@ -131,20 +131,8 @@ def _by_segment(version: PolicyVersion, cells: Sequence[Cell]) -> list[Part]:
 def _epochs(
     connection: Connection, live: LiveExperiment, cells: Sequence[Cell]
 ) -> tuple[list[tuple[int, float]], dict[str, Worth]]:
-    """Each epoch's time and entropy (over the segments' units of now), and what units are worth.
-
-    Reads the first version of every epoch: the units of an epoch had the shares of that version.
-    """
-    table = schema.policy_version.c
-    firsts = (
-        select(func.min(table.number)).where(table.experiment_no == live.experiment_no).group_by(table.epoch)
-    )
-    rows = connection.execute(
-        select(table.body)
-        .where(table.experiment_no == live.experiment_no, table.number.in_(firsts))
-        .order_by(table.number)
-    ).scalars()
-    epochs = {found.epoch: found for found in (PolicyVersion.from_json(body["version"]) for body in rows)}
+    """Each epoch's time and entropy (over the segments' units of now), and what units are worth."""
+    epochs = first_versions(connection, live.experiment_no)
 
     @cache
     def shares_in(epoch: int, candidates: frozenset[str], segment: str) -> Mapping[str, int]:
