@@ -113,11 +113,15 @@ class GuardrailReport:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something about the data's trustworthiness: ok, info, warn, or reached for a stop rule."""
+    """Something about the data's trustworthiness: ok, info, warn, or reached for a stop rule.
+
+    `remedy` is what to do about it, in a sentence; None where there is nothing to do.
+    """
 
     name: str
     state: str
     detail: str
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
