@@ -39,11 +39,45 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class AdjustedLift:
+    """The absolute lift by an estimator that takes out differences known before the units were enrolled.
+
+    `variance_saved` is 1 - the adjusted lift's variance over the plain one's: the share of units saved.
+    """
+
+    lift_abs: Interval
+    variance_saved: float | None
+    prob_beats_control: float | None
+    method: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalFigures:
+    """A metric as it will be once the refunds that are still to come have come, with its uncertainty.
+
+    `refunds_seen` is the share of the variant's refunds that has come by now, in the metric's own measure.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    lift_abs: Interval
+    lift_rel: Interval
+    prob_beats_control: float | None
+    refunds_seen: float | None
+    method: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricReport:
     """A metric of a variant: the figures to read, and beside them the naive and the winsorised ones.
 
-    `numerator` and `denominator` are the variant's own plain sums. `naive` stands only where the
-    figures are stratified by epoch, `winsorised` only where a cap changes something.
+    `booked` is money before any refund, `expected_final` after all of them, while some are still to come;
+    `without_crossover` leaves out the units seen in two variants, for the objective. `numerator` and
+    `denominator` are the variant's own plain sums. `naive` stands only where the figures are stratified by
+    epoch, `winsorised` only where a cap changes something.
     """
 
     figures: Figures
@@ -51,6 +85,11 @@ class MetricReport:
     denominator: float
     naive: Figures | None = None
     winsorised: Figures | None = None
+    booked: Figures | None = None
+    expected_final: FinalFigures | None = None
+    without_crossover: Figures | None = None
+    cuped: AdjustedLift | None = None
+    post_stratified: AdjustedLift | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +236,7 @@ def _hours(hours: int) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, MetricReport):
         head = _plain(value.figures)
-        rest = {name: getattr(value, name) for name in ("numerator", "denominator", "naive", "winsorised")}
+        rest = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "figures"}
         return head | {"ci_prob": CI_PROB} | {k: _plain(v) for k, v in rest.items() if v is not None}
     if is_dataclass(value) and not isinstance(value, type):
         items = ((field.name, getattr(value, field.name)) for field in fields(value))
