@@ -6,10 +6,11 @@ whichever is narrower on the scale of the question, so that the other is smooth 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import hypot, inf
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.protocol import FloatArray, Posterior
@@ -17,6 +18,10 @@ from experiments.posteriors.quadrature import edges_of, nodes_cut_at, nodes_of
 from experiments.posteriors.roots import root_between
 
 _NEVER_POSITIVE = 1e-6
+_NEWTON_STEPS = 6
+_CLOSE = 1e-7
+_FLAT = 1e-6
+"""Density times width below which a step of Newton's method leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Difference:
 
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
-        return _quantiles(self.cdf, q, self.mean(), self.a.width + self.b.width)
+        return _quantiles(self.cdf, self.density, q, self.mean(), self.a.width, self.b.width)
 
     def mean(self) -> float:
         """Difference of the means."""
@@ -96,8 +101,8 @@ class RatioMinusOne:
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
         centre = self.a.mean / self.b.mean
-        width = (self.a.width + abs(centre) * self.b.width) / self.b.mean
-        return _quantiles(self.cdf, q, centre - 1, width)
+        widths = self.a.width / self.b.mean, abs(centre) * self.b.width / self.b.mean
+        return _quantiles(self.cdf, self.density, q, centre - 1, *widths)
 
     def mean(self) -> float:
         """E[theta_a] E[1 / theta_b] - 1.
@@ -195,20 +200,51 @@ def _at_least(posterior: Posterior, x: FloatArray) -> FloatArray:
 
 
 def _quantiles(
-    cdf: Callable[[ArrayLike], FloatArray], q: ArrayLike, centre: float, width: float
+    cdf: Callable[[ArrayLike], FloatArray],
+    density: Callable[[ArrayLike], FloatArray],
+    q: ArrayLike,
+    centre: float,
+    width_a: float,
+    width_b: float,
 ) -> FloatArray:
-    """Solve cdf(x) = q by Brent's method from a bracket grown around the centre."""
+    """Solve cdf(x) = q: all of q at once by Newton's method, by Brent's what that does not reach.
+
+    From the Normal quantile two or three steps do, where Brent's method takes sixteen for each.
+    """
     levels = np.asarray(q, dtype=np.float64)
+    if np.any((levels <= 0) | (levels >= 1)):
+        raise ValueError(f"a quantile needs 0 < q < 1, found {levels}")
+    width = width_a + width_b
     if width == 0:
         return np.full_like(levels, centre)
+    found = _by_newton(cdf, density, levels, centre + hypot(width_a, width_b) * special.ndtri(levels), width)
+    if found is not None:
+        return found
     return np.array([_quantile(cdf, float(level), centre, width) for level in levels.ravel()]).reshape(
         levels.shape
     )
 
 
+def _by_newton(
+    cdf: Callable[[ArrayLike], FloatArray],
+    density: Callable[[ArrayLike], FloatArray],
+    levels: FloatArray,
+    x: FloatArray,
+    width: float,
+) -> FloatArray | None:
+    """The quantiles, or None where the steps do not shrink fast: a skewed or bounded density."""
+    for _ in range(_NEWTON_STEPS):
+        slope = density(x)
+        if not np.all(slope * width > _FLAT):
+            return None
+        step = (cdf(x) - levels) / slope
+        x = x - step
+        if np.all(np.abs(step) < _CLOSE * width):  # the error left is of the order of the step's square
+            return x
+    return None
+
+
 def _quantile(cdf: Callable[[ArrayLike], FloatArray], level: float, centre: float, width: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"a quantile needs 0 < q < 1, found {level}")
     low, high, step = centre - 4 * width, centre + 4 * width, 8 * width
     while float(cdf(low)) > level:
         low, step = low - step, 2 * step
