@@ -22,7 +22,8 @@ and is left out.
 Collapse: entropy below 0.10, or a propensity below 0.005, or a variant of 1,000 units and more worth less
 than a tenth of them; over when they are at 0.13, 0.01 and a fifth again. With the defaults (floor 0.02,
 control_share 0.1) even a certain winner leaves an entropy of 0.14 (two variants, the control wins): it is
-settings, or caps, that let exploration die. A promotion and fixed shares are somebody's decision.
+settings, or caps, that let exploration die. A promotion and fixed shares are somebody's decision, and so is
+the first step of a ramp: a variant capped below the floor is looked past.
 Where shares go by segment or context a variant that wins in half of them is shown at 0.9 there and at 0.02
 elsewhere, which is as it should be, yet its units are worth 0.085 of their number only: of shares between f
 and t always at least 4 f t / (f + t)^2 (Kantorovich 1948). So there the limits are 0.05 and 0.08.
@@ -30,7 +31,7 @@ and t always at least 4 f t / (f + t)^2 (Kantorovich 1948). So there the limits 
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -129,18 +130,19 @@ def exploration(
     now_us: int,
     before: Collection[str] = (),
     is_chosen: bool = False,
+    on_ramp: Collection[str] = (),
     contexts: int | None = None,
 ) -> Exploration:
     """The health of these shares; `past` are (time, entropy) of the versions before them, oldest first.
 
     `worth` are the units of each variant. `before` are the signs of collapse of the last version; `is_chosen`
-    says that a person or the document set the shares, which is never a collapse. `contexts` is the number of
-    parts where they are contexts.
+    says that a person or the document set the shares, which is never a collapse, nor is what a ramp does to
+    the variants `on_ramp`. `contexts` is the number of parts where they are contexts.
     """
     live = parts[0].shares
     if len(live) < 2:
         return Exploration(None, None, None, worth)
-    entropy, least = mean_entropy(parts), min(min(part.shares.values()) for part in parts)
+    entropy, least = mean_entropy(parts), _least(parts)
     segments = {
         part.segment: (entropy_of(part.shares), min(part.shares.values()))
         for part in parts
@@ -150,11 +152,21 @@ def exploration(
         (worth[key].ess / worth[key].units for key in live if key in worth and worth[key].units >= ESS_UNITS),
         default=1.0,
     )
-    figures = {Sign.ENTROPY: entropy, Sign.PROPENSITY: least, Sign.WEIGHTS: thinnest}
+    grown = [replace(part, shares=_without(part.shares, on_ramp)) for part in parts]
+    judged = (mean_entropy(grown), _least(grown)) if len(grown[0].shares) > 1 else (1.0, 1.0)
+    figures = {Sign.ENTROPY: judged[0], Sign.PROPENSITY: judged[1], Sign.WEIGHTS: thinnest}
     limits = dict(_LIMITS) | ({Sign.WEIGHTS: _SPLIT} if segments or contexts else {})
     signs = () if is_chosen else tuple(s for s in Sign if figures[s] < limits[s][s.value in before])
     slope = trend([*past, (now_us, entropy)], now_us)
     return Exploration(entropy, slope, least, worth, signs, segments or None, contexts)
+
+
+def _without(shares: Mapping[str, float], keys: Collection[str]) -> dict[str, float]:
+    return {key: share for key, share in shares.items() if key not in keys}
+
+
+def _least(parts: Sequence[Part]) -> float:
+    return min(min(part.shares.values()) for part in parts)
 
 
 def mean_entropy(parts: Sequence[Part]) -> float:
@@ -181,15 +193,15 @@ def entropy_of(shares: Mapping[str, float]) -> float:
 def trend(steps: Sequence[tuple[int, float]], now_us: int) -> float | None:
     """Slope per day of the line nearest to a step function of time over the last `WINDOW_DAYS`.
 
-    integral (t - m) h(t) dt / integral (t - m)^2 dt over the window, m its middle; None while there is only
-    one instant. `steps` are (time in us, value from then on), oldest first.
+    integral (t - m) h(t) dt / integral (t - m)^2 dt over the window, m its middle; None while less than a
+    day is known, which tells no day's slope. `steps` are (time in us, value from then on), oldest first.
 
     >>> trend([(0, 1.0), (86_400_000_000, 0.5)], 2 * 86_400_000_000)  # a step of 0.5 in the middle of 2 days
     -0.375
     """
     days = [((at - now_us) / _DAY_US, value) for at, value in steps]
     start = max(-WINDOW_DAYS, days[0][0])
-    if start >= 0:
+    if start > -1.0:
         return None
     middle = start / 2
     ends = [*(at for at, _ in days[1:]), 0.0]

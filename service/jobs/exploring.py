@@ -63,6 +63,7 @@ def exploration_of(
         now_us=version.published_at_us,
         before=last.get("collapsed", ()),
         is_chosen=promoted is not None or live.experiment.policy.kind is PolicyKind.FIXED,
+        on_ramp={key for key, cap in version.capped.items() if cap < live.experiment.policy.floor},
         contexts=contexts,
     )
     plain = found.to_json()

@@ -38,6 +38,18 @@ def found(given: dict[str, float], *, cells: Any = (), before: Any = (), **more:
     return exploration([Part(1.0, given)], past, worth, now_us=DAY_US, before=before, **more)
 
 
+def test_a_ramp_s_first_step_is_no_collapse() -> None:
+    """A second variant at 1 %, and a third: who is on a ramp is looked past, who is left is judged."""
+    few = [Part(1.0, {"none": 0.99, "new": 0.01})]
+    assert exploration(few, [], {}, now_us=0).collapsed == (Sign.ENTROPY,)
+    assert exploration(few, [], {}, now_us=0, on_ramp={"new"}).collapsed == ()
+    lost = [Part(1.0, {"none": 0.987, "old": 0.003, "new": 0.01})]
+    found = exploration(lost, [], {}, now_us=0, on_ramp={"new"})
+    assert found.collapsed == (Sign.ENTROPY, Sign.PROPENSITY)
+    assert found.min_propensity == 0.003, "what is told is told of all"
+    assert found.entropy == pytest.approx(entropy_of(lost[0].shares))
+
+
 def test_entropy_by_hand() -> None:
     """-(0.8 ln 0.8 + 2 x 0.1 ln 0.1) / ln 3 = 0.6390 / 1.0986."""
     assert entropy_of({"a": 0.8, "b": 0.1, "c": 0.1}) == pytest.approx(0.581671, abs=1e-6)
@@ -78,6 +90,7 @@ def test_the_trend_is_the_least_squares_line_through_the_steps() -> None:
     steps = values[np.searchsorted(at / DAY_US, grid, side="right") - 1]
     assert slope == pytest.approx(np.polyfit(grid, steps, 1)[0], abs=1e-5)
     assert trend([(0, 0.5)], 0) is None
+    assert trend([(0, 0.5), (1, 0.9)], DAY_US - 1) is None, "30 seconds tell no day's slope"
 
 
 def test_shares_that_the_defaults_allow_are_no_collapse() -> None:
