@@ -1,6 +1,6 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration` writes docs/calibration.md, `policies` and `selection` the figures and the chart of
+`calibration` writes a part of docs/calibration.md, `policies` and `selection` the figures and the chart of
 docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.studies.blocks import write_block
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
 from benchmarks.studies.guardrails import guardrails
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def calibration(runs: int | None) -> None:
-    """Coverage under moving shares, and the worst of many looks; writes the page."""
+    """Coverage under moving shares, and the worst of many looks; its part of docs/calibration.md."""
     runs = runs or 200
     rows: list[Row] = []
     for name, design in DESIGNS.items():
@@ -44,7 +45,7 @@ def calibration(runs: int | None) -> None:
         print(f"{name}: {[round(row.stratified, 3) for row in rows[-5:]]}", file=sys.stderr, flush=True)
     looks = worst_look(DESIGNS["daily, guardrails"], runs=max(1, runs // 2), seed=SEED)
     print(f"looks: {looks}", file=sys.stderr, flush=True)
-    PAGE.write_text(page(rows, looks, runs), encoding="utf-8")
+    write_block(PAGE, "moving shares", block(rows, looks, runs))
 
 
 def of_policies(runs: int | None) -> None:
@@ -67,12 +68,10 @@ def of_selection(runs: int | None) -> None:
     selection(units=runs or 1_000_000, seed=SEED)
 
 
-def page(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
-    """The page's text."""
+def block(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
+    """The study's part of docs/calibration.md."""
     error = 1.96 * np.sqrt(0.95 * 0.05 / (3 * runs))
     lines = [
-        "# Calibration: what the intervals promise and what they hold",
-        "",
         f"Written by `make studies`: {runs} replications of each design, seed {SEED}. The allocator and the",
         "read-out are the service's own (`experiments/`), only the shoppers are simulated",
         "(`benchmarks/studies`). Four variants at a conversion of 50 %, about 20,000 units, control share",
@@ -94,15 +93,11 @@ def page(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
         f"The Monte-Carlo error of a coverage is about {error:.3f} if the three treatments of a run were",
         "independent; they share their control, so allow half as much again.",
         "",
-        "## Looking every day",
+        "### Looking every day",
         "An interval holds 95 % at a moment chosen in advance, not at the worst of many looks. With a look",
         "at the conversion of three treatments after each of 20 days, some 95 % interval misses in",
         f"{looks[0]:.0%} of runs, and some lift lies 2.97 standard errors or more from the truth in",
         f"{looks[1]:.1%} ({max(1, runs // 2)} replications).",
-        "",
-        "How soon a guardrail kills, and how rarely without cause:",
-        "[guardrails-measured.md](guardrails-measured.md).",
-        "",
     ]
     return "\n".join(lines)
 
