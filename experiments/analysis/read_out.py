@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
+from experiments.analysis.beside import with_adjusted_lifts
 from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
@@ -89,6 +90,7 @@ def read_out(
         )
         for key, definition in shown.items()
     }
+    metrics = with_adjusted_lifts(experiment, cohorts, definitions, readings.of, metrics)
     objective = readings.of(experiment.policy.objective)
     days = day_counts(chosen)
     remaining = _value_remaining(objective, days)

@@ -22,11 +22,13 @@ class Reason(StrEnum):
     NO_OFFER = "no_offer"
     NO_CONTROL_EXPOSURE = "no_control_exposure"
     NOT_COMPARABLE = "not_comparable"
+    PROPENSITY_UNKNOWN = "propensity_unknown"
     COST_UNKNOWN = "cost_unknown"
     UNCONVERTED = "unconverted"
     INSUFFICIENT_DATA = "insufficient_data"
     IS_CONTROL = "is_control"
     CONTROL_NEAR_ZERO = "control_near_zero"
+    NO_PRE_PERIOD = "no_pre_period"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def read_metric(
         own[key] = missing[key] or _own(table, key, by_epoch=by_epoch) or Reason.INSUFFICIENT_DATA
         if key != control:
             why = missing[control] or missing[key] or (Reason.NOT_COMPARABLE if is_by_context else None)
-            pairs[key] = why or _pair(table, key, control, by_epoch=by_epoch)
+            pairs[key] = why or pair_of_arms(table, key, control, by_epoch=by_epoch)
     comparable = {key: pair for key, pair in pairs.items() if isinstance(pair, Pair)}
     ranking = rank(comparable, control, sign=definition.sign, seed=seed) if comparable else None
     return Reading(definition, table, control, own, pairs, ranking)
@@ -96,7 +98,8 @@ def _own(table: Table, variant: str, *, by_epoch: bool) -> Estimate | None:
     return unstratified(table.definition, [plain_part(table, variant)])
 
 
-def _pair(table: Table, variant: str, control: str, *, by_epoch: bool) -> Pair | Reason:
+def pair_of_arms(table: Table, variant: str, control: str, *, by_epoch: bool) -> Pair | Reason:
+    """Treatment and control over their common strata, or why there is no comparison."""
     arms = (variant, control)
     strata = epoch_strata(table, arms) if by_epoch else set_strata(table, arms)
     if not strata:
