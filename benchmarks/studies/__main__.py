@@ -1,7 +1,8 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration` writes a part of docs/calibration.md, `policies` and `selection` the figures and the chart of
-docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
+`calibration`, `intervals` and `verdicts` each write a part of docs/calibration.md, `policies` and `selection`
+the figures and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails`
+docs/guardrails-measured.md.
 """
 
 import argparse
@@ -15,8 +16,10 @@ from benchmarks.studies.blocks import write_block
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
 from benchmarks.studies.guardrails import guardrails
+from benchmarks.studies.intervals import intervals
 from benchmarks.studies.policies import policies
 from benchmarks.studies.selection import selection
+from benchmarks.studies.verdicts import verdicts
 
 SEED = 2026
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
@@ -61,6 +64,16 @@ def of_delays(runs: int | None) -> None:
 def of_guardrails(runs: int | None) -> None:
     """Kills in time, and kills of what does not harm; writes its page."""
     guardrails(runs=runs or 1_000)
+
+
+def of_intervals(runs: int | None) -> None:
+    """Coverage at one look, metric by metric; its part of docs/calibration.md."""
+    intervals(runs=runs or 2_000, seed=SEED)
+
+
+def of_verdicts(runs: int | None) -> None:
+    """How often the verdict is right; its part of docs/calibration.md."""
+    verdicts(runs=runs or 1_000, seed=SEED)
 
 
 def of_selection(runs: int | None) -> None:
@@ -108,6 +121,8 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "delays": of_delays,
     "guardrails": of_guardrails,
     "selection": of_selection,
+    "intervals": of_intervals,
+    "verdicts": of_verdicts,
 }
 
 
