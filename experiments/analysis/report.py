@@ -23,8 +23,28 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Sequential:
+    """The absolute lift with an interval that holds at every look at once, however often somebody looks.
+
+    `exact` says that it holds for any number of units; otherwise it is asymptotic, or counts units whose
+    windows are still open, as `method` tells.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    method: str
+    exact: bool
+    ci_prob: float = CI_PROB
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """A metric of a variant by one method; lifts and probabilities are against control."""
+    """A metric of a variant by one method; lifts and probabilities are against control.
+
+    `sequential` stands beside the lift of a treatment that can be compared.
+    """
 
     value: float | None
     ci_low: float | None
@@ -36,6 +56,7 @@ class Figures:
     expected_loss: float | None
     method: str | None
     reason: str | None = None
+    sequential: Sequential | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +236,7 @@ class Report:
         raise KeyError(key)
 
 
-_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict"})
+_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential"})
 """Left out of the JSON when there is nothing to say; every other None is a null."""
 
 
