@@ -104,20 +104,63 @@ def delay_curves(
     >>> round(curves["a"].reached[11], 12)
     0.75
     """
+    fit = delay_fit(cohorts, shrinkage=shrinkage)
+    if fit is None:
+        return None
+    return {key: DelayCurve(horizon_s, tuple(map(float, fit.reached(key)))) for key in fit.keys}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DelayFit:
+    """The shares r_vj of every variant (or other group), and how many outcomes each of them rests on.
+
+    `rates` and `sizes` have shape (keys, 24). log(1 - r) has variance r / ((1 - r) size) (Greenwood 1926);
+    the bins' errors are uncorrelated (Mack 1993, theorem 2). With `is_common` all keys share one curve.
+    """
+
+    keys: tuple[str, ...]
+    rates: FloatArray
+    sizes: FloatArray
+    is_common: bool
+
+    def reached(self, key: str) -> FloatArray:
+        """F at the edges 0 ... 24, shape (25,); F(0) = 0."""
+        kept = np.cumprod(1.0 - self.rates[self.keys.index(key)][::-1])[::-1]
+        return np.concatenate([[0.0], kept[1:], [1.0]])
+
+    def log_variances(self, key: str) -> FloatArray:
+        """Variances of log(1 - r_1) ... log(1 - r_24); 0 where nothing came in the bin, or all of it."""
+        rate, size = (values[self.keys.index(key)] for values in (self.rates, self.sizes))
+        return np.where(rate < 1.0, rate / np.maximum((1.0 - rate) * size, 1e-12), 0.0)
+
+
+def delay_fit(
+    cohorts: Mapping[str, Sequence[Outcomes]], *, shrinkage: float | None = None
+) -> DelayFit | None:
+    """The shares by bin behind every variant's curve; None below `MIN_OUTCOMES` outcomes in all.
+
+    A share that is shrunk to the pooled one rests on its own outcomes and on 1 / (1 / kappa + 1 / others').
+
+    >>> fit = delay_fit({"a": [Outcomes([0] * 10 + [30, 10] + [0] * 12, 24)]})
+    >>> round(float(fit.reached("a")[11]), 12), round(float(fit.log_variances("a")[11]), 6)
+    (0.75, 0.008333)
+    """
     ends = {variant: _ends(found) for variant, found in cohorts.items()}
     d = np.array([pair[0] for pair in ends.values()]).reshape(-1, BINS)
     y = np.array([pair[1] for pair in ends.values()]).reshape(-1, BINS)
     if d.sum() < MIN_OUTCOMES:
         return None
-    pooled = d.sum(axis=0) / np.maximum(y.sum(axis=0), 1.0)
+    total = y.sum(axis=0)
+    pooled = d.sum(axis=0) / np.maximum(total, 1.0)
     kappa = shrinkage_of(d, y) if shrinkage is None else shrinkage
     if kappa == inf:
-        rates = np.broadcast_to(pooled, d.shape)
-    else:
-        rates = (d + kappa * pooled) / np.maximum(y + kappa, 1e-12)
-    return {
-        variant: DelayCurve(horizon_s, _cumulative(rate)) for variant, rate in zip(ends, rates, strict=True)
-    }
+        return DelayFit(
+            tuple(ends), np.broadcast_to(pooled, d.shape), np.broadcast_to(total, d.shape), is_common=True
+        )
+    rates = (d + kappa * pooled) / np.maximum(y + kappa, 1e-12)
+    others = total - y
+    sizes = y + kappa * others / np.maximum(kappa + others, 1e-12)
+    return DelayFit(tuple(ends), rates, sizes, is_common=False)
 
 
 def shrinkage_of(d: FloatArray, y: FloatArray) -> float:
@@ -148,9 +191,3 @@ def _ends(cohorts: Sequence[Outcomes]) -> tuple[FloatArray, FloatArray]:
     seen = np.array([cohort.bins_seen for cohort in cohorts], dtype=np.int64).reshape(-1, 1)
     mask = np.arange(BINS) < seen
     return (counts * mask).sum(axis=0), (counts.cumsum(axis=1) * mask).sum(axis=0)
-
-
-def _cumulative(rates: FloatArray) -> tuple[float, ...]:
-    """F at the edges 0 ... 24 from the shares r_1 ... r_24 of the last bin; F(0) = 0."""
-    kept = np.cumprod(1.0 - rates[::-1])[::-1]
-    return (0.0, *map(float, kept[1:]), 1.0)
