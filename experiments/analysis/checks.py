@@ -8,6 +8,7 @@ from scipy import special
 from experiments.allocation.stopping import StopState, in_words
 from experiments.analysis.cohorts import Cohort, Cohorts
 from experiments.analysis.report import Check
+from experiments.analysis.srm import srm_check
 from experiments.analysis.strata import Table
 from experiments.model import Experiment, PolicyKind
 from experiments.times import format_duration
@@ -32,6 +33,7 @@ def checks_of(
         _maturity(experiment, cohorts, only_matured=only_matured),
         _crossover(counted),
         _exposure(experiment, counted),
+        srm_check(experiment, counted.cells, cohorts.epoch_shares),
         _orders(counted, "unknown_cost_orders", "cost_unknown", "cost", "so margin is unknown"),
         _orders(counted, "unconverted_orders", "unconverted", "exchange rate", "so money is incomplete"),
         _compared(experiment, objective),
