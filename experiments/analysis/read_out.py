@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
+from experiments.analysis.adaptive import methods_check, with_aipw
 from experiments.analysis.beside import with_adjusted_lifts
 from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
@@ -21,6 +22,7 @@ from experiments.analysis.guardrails import GuardrailState, guardrail_report
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.reading import Reading, is_adaptive, read_metric
 from experiments.analysis.report import (
+    Check,
     DayCount,
     GuardrailReport,
     MetricReport,
@@ -91,6 +93,12 @@ def read_out(
         for key, definition in shown.items()
     }
     metrics = with_adjusted_lifts(experiment, cohorts, definitions, readings.of, metrics)
+    methods: list[Check] = []
+    if is_adaptive(experiment) and experiment.policy.kind is not PolicyKind.CONTEXTUAL:
+        metrics = with_aipw(
+            experiment, cohorts, readings.of, metrics, seed=seed, counts_open=not only_matured
+        )
+        methods.append(methods_check(experiment, cohorts, readings.of, seed=seed))
     objective = readings.of(experiment.policy.objective)
     days = day_counts(chosen)
     remaining = _value_remaining(objective, days)
@@ -117,7 +125,8 @@ def read_out(
             only_matured=only_matured,
             objective=objective.table,
             stop=stop or _stop(experiment, objective, days, now),
-        ),
+        )
+        + tuple(methods),
         days=days,
         verdict=verdicts[leading_treatment(experiment, objective)],
         value_remaining=remaining,

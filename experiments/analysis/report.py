@@ -97,14 +97,15 @@ class MetricReport:
 
     `booked` is money before any refund, `expected_final` after all of them, while some are still to come;
     `without_crossover` leaves out the units seen in two variants, for the objective. `numerator` and
-    `denominator` are the variant's own plain sums. `naive` stands only where the figures are stratified by
-    epoch, `winsorised` only where a cap changes something.
+    `denominator` are the variant's own plain sums. `naive` and `aipw` stand only where the figures are
+    stratified by epoch, `winsorised` only where a cap changes something.
     """
 
     figures: Figures
     numerator: float
     denominator: float
     naive: Figures | None = None
+    aipw: Figures | None = None
     winsorised: Figures | None = None
     booked: Figures | None = None
     expected_final: FinalFigures | None = None
