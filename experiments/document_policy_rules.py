@@ -16,7 +16,16 @@ SHARES_TOLERANCE = 1e-6
 
 _POINTER = "/policy/warm_start"
 _NO_DELAY_MODEL = frozenset(
-    {"cart_abandonment_rate", "cancel_rate", "rating_mean", "repeat_rate", "ltv_30d", "ltv_90d", "ltv_180d"}
+    {
+        "cart_abandonment_rate",
+        "cancel_rate",
+        "margin_rate",
+        "rating_mean",
+        "repeat_rate",
+        "ltv_30d",
+        "ltv_90d",
+        "ltv_180d",
+    }
 )
 """Metrics whose outcomes are not followed by age; they are read from units whose window is over."""
 _HURDLE_METRICS = ("margin_per_unit", "revenue_per_unit")

@@ -21,8 +21,8 @@ from experiments.document_safety import safety_faults
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
 from experiments.json_schema import INVALID, child
-from experiments.metric_keys import METRIC_KEYS, OFFER_ONLY_METRICS, metric_kind
-from experiments.model import MetricKind, PolicyKind
+from experiments.metric_keys import METRIC_KEYS, OFFER_ONLY_METRICS, metric_kind, read_as
+from experiments.model import DelayHandling, MetricKind, PolicyKind
 from experiments.money import is_currency
 from experiments.times import parse_duration, parse_instant
 
@@ -30,6 +30,7 @@ _Document = Mapping[str, Any]
 _Faults = Iterator[FieldError]
 
 LONGEST = timedelta(days=3650)
+NPS_EVENT = "rating"
 _BETA = frozenset({"alpha", "beta"})
 _NORMAL = frozenset({"mean", "kappa", "nu", "scale"})
 
@@ -145,10 +146,13 @@ def _metrics(document: _Document) -> _Faults:
         if metric.get("key") in METRIC_KEYS:
             remedy = f"{metric['key']} is a built-in metric; choose another key"
             yield FieldError(f"{pointer}/key", "built_in", remedy)
+        if metric.get("kind") == MetricKind.NPS and metric.get("event", NPS_EVENT) != NPS_EVENT:
+            remedy = f"an nps is over events of type rating; write event: {NPS_EVENT}"
+            yield FieldError(f"{pointer}/event", "not_for_this_metric", remedy)
 
 
 def _priors(document: _Document) -> _Faults:
-    kinds = {metric.get("key"): metric.get("kind") for _, metric in _each(document, "metrics")}
+    kinds = {metric.get("key"): _kind(metric) for _, metric in _each(document, "metrics")}
     policy = document.get("policy", {})
     objective = policy.get("objective")
     kind = metric_kind(objective).value if objective in METRIC_KEYS else kinds.get(objective)
@@ -158,7 +162,20 @@ def _priors(document: _Document) -> _Faults:
     yield from learning_faults(policy)
     yield from stop_rule_faults(document.get("stop_rule", {}))
     for pointer, metric in _each(document, "metrics"):
-        yield from _prior(f"{pointer}/prior", metric.get("prior"), metric.get("kind"))
+        yield from _prior(f"{pointer}/prior", metric.get("prior"), _kind(metric))
+        if metric.get("key", INVALID) == objective and metric.get("kind") == MetricKind.NPS:
+            yield from _no_ages(policy)
+
+
+def _kind(metric: _Document) -> str | None:
+    """How a custom metric's posterior is formed; None while its kind is unreadable."""
+    return None if "kind" not in metric else read_as(MetricKind(metric["kind"])).value
+
+
+def _no_ages(policy: _Document) -> _Faults:
+    if policy.get("delay") == DelayHandling.MODEL:
+        remedy = "the ages of ratings are not kept; use matured, or another objective"
+        yield FieldError("/policy/delay", "not_for_this_metric", remedy)
 
 
 def _prior(pointer: str, prior: _Document | None, kind: str | None) -> _Faults:

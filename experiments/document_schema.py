@@ -146,9 +146,11 @@ _METRIC = closed(
     {
         "key": described(KEY, "Name of the metric, none of the built-in ones."),
         "kind": choice(
-            MetricKind, "proportion = units with the event / units; mean = value per unit; ratio = per event."
+            MetricKind,
+            "proportion = units with the event / units; mean = value per unit; ratio = value per event;"
+            " count = events per unit; nps = 100 x (promoters - detractors) / ratings.",
         ),
-        "event": described(ID, "The name of the custom event it counts."),
+        "event": described(ID, "The name of the custom event it counts; of an nps: rating."),
         "window": described(
             nullable(DURATION), "Horizon from the anchor; null is the attribution window.", default=None
         ),

@@ -15,14 +15,16 @@ from experiments.ages import HOURS, Window, ages_of, hour_of
 from experiments.allocation.features import Columns
 from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
 from experiments.histogram import bin_of
-from experiments.model import Anchor, CustomMetric, DelayHandling, Experiment
+from experiments.model import Anchor, CustomMetric, DelayHandling, Experiment, MetricKind
 from experiments.orders import OrderBalance, convert, fold_order
-from experiments.statistics import MONEY_TOTALS, CellKey, custom_features
+from experiments.statistics import FIXED_POINT, MONEY_TOTALS, CellKey, custom_features
 
 DAY_US = 86_400_000_000
 PRE_PERIOD_US = 30 * DAY_US
 HORIZONS_US = {"ltv_30d": 30 * DAY_US, "ltv_90d": 90 * DAY_US, "ltv_180d": 180 * DAY_US}
 REPEAT_HORIZON_US = 90 * DAY_US
+PROMOTER_FIXED = round(0.9 * FIXED_POINT)
+DETRACTOR_FIXED = round(0.6 * FIXED_POINT)
 
 Caps = Mapping[str, tuple[int, int]]
 """Winsorising caps by money total: (low, high) in minor units."""
@@ -135,7 +137,7 @@ def _fold_enrolment(
         if facts.ratings:
             ratings = [r.score_fixed for r in facts.ratings if anchor_us <= r.at_us < end_us]
             vector |= {"ratings": len(ratings), "rating_sum": sum(ratings)}
-        if facts.customs:
+        if facts.customs or facts.ratings:
             for metric in rules.experiment.metrics:
                 _custom(vector, facts, metric, anchor_us, end_us)
         if totals:
@@ -282,13 +284,21 @@ def _custom(
     vector: dict[str, int], facts: UnitFacts, metric: CustomMetric, anchor_us: int, end_us: int
 ) -> None:
     until_us = end_us if metric.window is None else anchor_us + micros(metric.window)
-    values = [
-        fact.value_fixed
-        for fact in facts.customs
-        if fact.name == metric.event and anchor_us <= fact.at_us < until_us
-    ]
+    if metric.kind is MetricKind.NPS:
+        values = [_promotes(fact.score_fixed) for fact in facts.ratings if anchor_us <= fact.at_us < until_us]
+    else:
+        values = [
+            fact.value_fixed
+            for fact in facts.customs
+            if fact.name == metric.event and anchor_us <= fact.at_us < until_us
+        ]
     had, count, total = custom_features(metric.key)
     vector |= {had: int(bool(values)), count: len(values), total: sum(values)}
+
+
+def _promotes(score_fixed: int) -> int:
+    """1 for a promoter (9 of 10 or more), -1 for a detractor (6 of 10 or less), 0 between."""
+    return int(score_fixed >= PROMOTER_FIXED) - int(score_fixed <= DETRACTOR_FIXED)
 
 
 def _capped(vector: dict[str, int], totals: Mapping[str, int], caps: Caps) -> None:

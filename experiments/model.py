@@ -95,6 +95,8 @@ class MetricKind(StrEnum):
     PROPORTION = "proportion"
     MEAN = "mean"
     RATIO = "ratio"
+    COUNT = "count"
+    NPS = "nps"
 
 
 class Direction(StrEnum):
@@ -191,7 +193,8 @@ class CustomMetric:
     """A metric over `custom` events of one name.
 
     `proportion` = units with the event / units, `mean` = sum of value per unit,
-    `ratio` = sum of value / number of events.
+    `ratio` = sum of value / number of events, `count` = number of events per unit. `nps` is over ratings
+    instead: 100 x (promoters - detractors) / ratings.
     """
 
     key: str

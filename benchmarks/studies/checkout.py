@@ -57,7 +57,7 @@ class Shoppers:
     def totals(self, units: int, rng: np.random.Generator) -> dict[str, FloatArray]:
         """Totals of the units that ordered; the others have none."""
         buyers = int(rng.binomial(units, self.conversion))
-        orders = 1.0 + rng.poisson(self.more_orders, buyers)
+        orders = np.asarray(1.0 + rng.poisson(self.more_orders, buyers), dtype=np.float64)
         revenue = self._values(orders, rng)
         if self.unit_spread:
             sigma = math.sqrt(math.log1p(self.unit_spread**2))

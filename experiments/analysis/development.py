@@ -48,6 +48,7 @@ _OUTCOMES: Mapping[str, tuple[str, str | None]] = {
     "click_through_rate": ("clicked", "exposed"),
     "revenue_per_unit": (_ORDERS, None),
     "margin_per_unit": (_ORDERS, None),
+    "orders_per_unit": (_ORDERS, None),
     "aov": (_ORDERS, _ORDERS),
     "aov_net": (_ORDERS, _ORDERS),
     "refund_rate": (REFUNDS, _ORDERS),
@@ -205,6 +206,8 @@ def development_of(
 def outcomes_of(experiment: Experiment, definition: MetricDefinition) -> tuple[str, str | None]:
     """The outcomes by age of a metric's numerator and denominator; the first empty where none are kept."""
     for metric in experiment.metrics:
+        if metric.key == definition.key and metric.kind is MetricKind.NPS:
+            return "", None  # the ages of ratings are not kept
         if metric.key == definition.key:
             had, count, _ = custom_features(metric.key)
             top = had if metric.kind is MetricKind.PROPORTION else count

@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
-from experiments.metric_keys import METRIC_DIRECTIONS, METRIC_KEYS, OFFER_ONLY_METRICS, metric_kind
+from experiments.metric_keys import (
+    METRIC_DIRECTIONS,
+    METRIC_KEYS,
+    OFFER_ONLY_METRICS,
+    metric_kind,
+    read_as,
+)
 from experiments.model import CustomMetric, Direction, Experiment, MetricKind, OfferKind, Prior
 from experiments.statistics import FIXED_POINT, custom_features
 
@@ -28,8 +34,9 @@ class MetricDefinition:
     `capped` is the winsorised numerator where there is one. `horizon` is how long after a unit's
     anchor its total is complete. `absolute` says that a change is measured by difference, because
     the metric can be 0 or negative or has no natural zero. `is_share` marks a ratio of two counts of
-    which the numerator is part of the denominator. `unknown_cost` and `unconverted` name the features
-    that count the orders of the metric whose margin or money cannot be told: with one there is no figure.
+    which the numerator is part of the denominator, `is_nps` a score from -100 to 100. `unknown_cost` and
+    `unconverted` name the features that count the orders of the metric whose margin or money cannot be
+    told: with one there is no figure.
     """
 
     key: str
@@ -46,6 +53,7 @@ class MetricDefinition:
     unknown_cost: str | None = None
     unconverted: str | None = None
     needs_offer: bool = False
+    is_nps: bool = False
 
     @property
     def winsorised(self) -> "MetricDefinition":
@@ -59,6 +67,8 @@ class MetricDefinition:
         """Between which values the metric can lie at all, in its own unit."""
         if self.kind is MetricKind.PROPORTION or self.is_share or self.key == "refund_value_rate":
             return 0.0, 1.0
+        if self.is_nps:
+            return -100.0, 100.0
         return (0.0, 100.0) if self.key == "rating_mean" else (-math.inf, math.inf)
 
     @property
@@ -88,8 +98,10 @@ _PARTS: Mapping[str, tuple[Terms, Terms]] = MappingProxyType(
         "aov_net": (_NET, _ORDERS),
         "take_rate": ({"took": 1}, {"exposed": 1}),
         "click_through_rate": ({"clicked": 1}, {"exposed": 1}),
+        "orders_per_unit": ({"orders": 1}, _UNITS),
         "revenue_per_unit": (_NET, _UNITS),
         "margin_per_unit": ({"margin": 1}, _UNITS),
+        "margin_rate": ({"margin": 1}, _NET),
         "conversion_rate": ({"converted": 1}, _UNITS),
         "cart_abandonment_rate": ({"abandoned": 1}, {"carts": 1}),
         "refund_rate": ({"refunded_orders": 1}, _ORDERS),
@@ -109,6 +121,7 @@ _CAPPED: Mapping[str, Terms] = MappingProxyType(
         "aov_net": {"net_revenue_capped": 1},
         "revenue_per_unit": {"net_revenue_capped": 1},
         "margin_per_unit": {"margin_capped": 1},
+        "margin_rate": {"margin_capped": 1},
         "refund_value_rate": {"refunded_value_capped": 1},
     }
 )
@@ -117,7 +130,7 @@ _HORIZON_DAYS: Mapping[str, int] = MappingProxyType(
     {"repeat_rate": 90, "ltv_30d": 30, "ltv_90d": 90, "ltv_180d": 180}
 )
 _SHARES = frozenset({"cart_abandonment_rate", "refund_rate", "cancel_rate"})
-_COST = frozenset({"margin_per_unit", "ltv_30d", "ltv_90d", "ltv_180d"})
+_COST = frozenset({"margin_per_unit", "margin_rate", "ltv_30d", "ltv_90d", "ltv_180d"})
 _MONEY = _COST | {"aov", "aov_net", "revenue_per_unit", "refund_value_rate"}
 _ABSOLUTE = _COST | {"rating_mean"}
 
@@ -155,16 +168,19 @@ def _custom(metric: CustomMetric, experiment: Experiment) -> MetricDefinition:
         MetricKind.PROPORTION: ({had: 1}, _UNITS, 1.0),
         MetricKind.MEAN: ({total: 1}, _UNITS, 1.0 / FIXED_POINT),
         MetricKind.RATIO: ({total: 1}, {count: 1}, 1.0 / FIXED_POINT),
+        MetricKind.COUNT: ({count: 1}, _UNITS, 1.0),
+        MetricKind.NPS: ({total: 1}, {count: 1}, 100.0),
     }
     numerator, denominator, scale = parts[metric.kind]
     return MetricDefinition(
         key=metric.key,
-        kind=metric.kind,
+        kind=read_as(metric.kind),
         numerator=numerator,
         denominator=denominator,
         direction=metric.direction,
         horizon=metric.window or experiment.attribution_window,
         scale=scale,
         prior=metric.prior or (experiment.policy.prior if is_objective else None),
-        absolute=metric.kind is not MetricKind.PROPORTION,
+        absolute=metric.kind not in (MetricKind.PROPORTION, MetricKind.COUNT),
+        is_nps=metric.kind is MetricKind.NPS,
     )

@@ -137,6 +137,10 @@ def _metrics(kinds: set[str], experiment: Experiment) -> dict[str, _Spec]:
                 metrics[metric.key] = (metric.kind, f"{metric.key}:sum", "")
             case MetricKind.RATIO:
                 metrics[metric.key] = (metric.kind, f"{metric.key}:sum", f"{metric.key}:count")
+            case MetricKind.COUNT:
+                metrics[metric.key] = (MetricKind.MEAN, f"{metric.key}:count", "")
+            case MetricKind.NPS:
+                pass  # ratings are not tallied, as rating_mean is not
     if "order" in kinds:
         metrics["conversion_rate"] = (MetricKind.PROPORTION, "converted", "")
         metrics["revenue_per_unit"] = (MetricKind.MEAN, "net", "")

@@ -18,6 +18,8 @@ EXPERIMENT = experiment_of(
         CustomMetric("visit_rate", MetricKind.PROPORTION, "visit", prior=Prior(alpha=2.0, beta=8.0)),
         CustomMetric("seconds", MetricKind.MEAN, "stay", window=timedelta(days=1), direction=Direction.DOWN),
         CustomMetric("stars", MetricKind.RATIO, "star"),
+        CustomMetric("visits", MetricKind.COUNT, "star"),
+        CustomMetric("nps", MetricKind.NPS, "rating"),
     ),
 )
 
@@ -36,7 +38,8 @@ def test_moments_of_arrays_are_those_of_units_added_one_by_one():
 
 
 def test_every_metric_of_the_wire_is_defined_once_and_customs_follow():
-    assert tuple(metric_definitions(EXPERIMENT)) == (*METRIC_KEYS, "visit_rate", "seconds", "stars")
+    customs = ("visit_rate", "seconds", "stars", "visits", "nps")
+    assert tuple(metric_definitions(EXPERIMENT)) == (*METRIC_KEYS, *customs)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,8 @@ def test_every_metric_of_the_wire_is_defined_once_and_customs_follow():
         ("revenue_per_unit", 2000 / 2),
         ("margin_per_unit", 800 / 2),
         ("conversion_rate", 2 / 2),
+        ("orders_per_unit", 3 / 2),
+        ("margin_rate", 800 / 2000),
         ("refund_rate", 2 / 3),
         ("refund_value_rate", 1500 / 3500),
         ("cancel_rate", 1 / 3),
@@ -60,6 +65,8 @@ def test_every_metric_of_the_wire_is_defined_once_and_customs_follow():
         ("visit_rate", 1 / 2),
         ("seconds", 2.5 / 2),
         ("stars", 2.5 / 2),
+        ("visits", 3 / 2),
+        ("nps", 100 * (0 - 1) / 4),
     ],
 )
 def test_the_plain_figure_of_every_metric_by_hand(key, expected):
@@ -90,6 +97,9 @@ def test_the_plain_figure_of_every_metric_by_hand(key, expected):
             "seconds:sum": [5 * half, 0],
             "stars:sum": [5 * half, 0],
             "stars:count": [2, 0],
+            "visits:count": [2, 1],
+            "nps:sum": [-1, 0],
+            "nps:count": [3, 1],
         },
     )
     (sums,) = gather([cell], metric_definitions(EXPERIMENT)[key]).values()
@@ -102,6 +112,9 @@ def test_horizons_directions_and_priors():
     definitions = metric_definitions(EXPERIMENT)
     assert definitions["margin_per_unit"].horizon == timedelta(days=7)
     assert definitions["ltv_180d"].horizon == timedelta(days=180)
+    assert [definitions[key].kind for key in ("visits", "nps")] == [MetricKind.MEAN, MetricKind.RATIO]
+    assert [definitions[key].absolute for key in ("visits", "nps", "margin_rate")] == [False, True, True]
+    assert definitions["nps"].support == (-100.0, 100.0)
     assert definitions["repeat_rate"].horizon == timedelta(days=90)
     assert definitions["seconds"].horizon == timedelta(days=1)
     assert (definitions["seconds"].sign, definitions["refund_rate"].sign, definitions["aov"].sign) == (

@@ -291,7 +291,10 @@ def test_what_has_no_ages_is_read_from_closed_windows():
 
 
 def test_custom_metrics_grow_with_their_own_events():
-    kinds = {"signups": MetricKind.PROPORTION, "worth": MetricKind.MEAN, "depth": MetricKind.RATIO}
+    kinds = {
+        "signups": MetricKind.PROPORTION, "worth": MetricKind.MEAN, "depth": MetricKind.RATIO,
+        "times": MetricKind.COUNT, "nps": MetricKind.NPS,
+    }  # fmt: skip
     metrics = tuple(CustomMetric(key, kind, "signup", timedelta(days=7)) for key, kind in kinds.items())
     experiment = replace(learning("signups"), metrics=metrics)
     outcomes = {
@@ -303,6 +306,8 @@ def test_custom_metrics_grow_with_their_own_events():
         "signups": ("signups:had", None),
         "worth": ("worth:count", None),
         "depth": ("depth:count", "depth:count"),
+        "times": ("times:count", None),
+        "nps": ("", None),
     }
 
 

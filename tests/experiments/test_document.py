@@ -282,6 +282,28 @@ def test_one_fault_is_named_once_at_its_place(pointer: str, value: Any, code: st
     assert faults(changed(FULL, (pointer, value))) == [(pointer, code)]
 
 
+def test_counts_and_scores_are_metrics_with_the_priors_of_what_they_are_read_as() -> None:
+    normal = {"mean": 1, "kappa": 2, "nu": 3, "scale": 4}
+    visits = {"key": "visits", "kind": "count", "event": "visit", "prior": normal}
+    nps = {"key": "nps", "kind": "nps", "event": "rating"}
+    read = parse_document(changed(SMALL, ("/metrics", [visits, nps])))
+    assert [metric.kind for metric in read.metrics] == [MetricKind.COUNT, MetricKind.NPS]
+    assert to_document(read)["metrics"][1] == {**nps, "direction": "up"}
+    for member, value, pointer, code in (
+        ("event", "score", "/metrics/0/event", "not_for_this_metric"),
+        ("prior", {"alpha": 1, "beta": 1}, "/metrics/0/prior", "not_for_this_metric"),
+    ):
+        assert faults(changed(SMALL, ("/metrics", [{**nps, member: value}]))) == [(pointer, code)]
+    assert faults(changed(SMALL, ("/metrics", [{**visits, "prior": {"alpha": 1, "beta": 1}}]))) == [
+        ("/metrics/0/prior", "prior_shape")
+    ]
+    learning = {"kind": "thompson", "objective": "nps", "delay": "model"}
+    assert faults(changed(SMALL, ("/metrics", [nps]), ("/policy", learning))) == [
+        ("/policy/delay", "not_for_this_metric")
+    ]
+    assert parse_document(changed(SMALL, ("/metrics", [nps]), ("/policy/objective", "nps")))
+
+
 FIXED: dict[str, Any] = {"kind": "fixed", "shares": {"none": 0.5, "socks": 0.5}}
 
 

@@ -95,6 +95,23 @@ def test_the_window_holds_its_first_instant_and_not_its_end() -> None:
         assert picked(fold(unit(carts=(CartFact("c", at_us, HOUR),))), "carts") == [counted]
 
 
+def test_promoters_less_detractors_over_ratings_in_the_metrics_own_window() -> None:
+    """Of 10: 9 and 10 promote, 7 and 8 are neither, 6 and less detract; 5 and 3 of 5 stars likewise."""
+    scored = rules(metrics=(CustomMetric("nps", MetricKind.NPS, "rating", timedelta(days=1)),))
+    promoters, others, detractors = (
+        [(9, 10), (10, 10), (5, 5)],
+        [(8, 10), (7, 10)],
+        [(6, 10), (0, 10), (3, 5)],
+    )
+    scores = dict.fromkeys(promoters, 1) | dict.fromkeys(others, 0) | dict.fromkeys(detractors, -1)
+    for (score, scale), counted in scores.items():
+        rating = RatingFact(T0 + 5, round((1 << 32) * score / scale))
+        vector = fold(unit(ratings=(rating,)), scored)
+        assert picked(vector, "nps:had", "nps:count", "nps:sum") == [1, 1, counted]
+    late = RatingFact(T0 + DAY, 1 << 32)
+    assert picked(fold(unit(ratings=(late,)), scored), "nps:count", "ratings") == [0, 1]
+
+
 def test_a_refund_counts_with_its_order_whenever_it_comes() -> None:
     """1000 - 400 - 250 = 350, though the refund is a year late."""
     late = (Refund(250, None, 0, T0 + 365 * DAY),)

@@ -36,7 +36,7 @@ def test_what_is_no_currency(code: str):
 
 
 def test_metric_keys_are_those_of_the_wire():
-    assert len(METRIC_KEYS) == len(set(METRIC_KEYS)) == 16
+    assert len(METRIC_KEYS) == len(set(METRIC_KEYS)) == 18
     down = {key for key, way in METRIC_DIRECTIONS.items() if way is Direction.DOWN}
     assert down == {"cart_abandonment_rate", "refund_rate", "refund_value_rate", "cancel_rate"}
     assert set(METRIC_KEYS) >= OFFER_ONLY_METRICS
@@ -44,7 +44,12 @@ def test_metric_keys_are_those_of_the_wire():
 
 @pytest.mark.parametrize(
     ("key", "kind"),
-    [("take_rate", "proportion"), ("margin_per_unit", "mean"), ("ltv_90d", "mean"), ("refund_rate", "ratio")],
+    [
+        ("take_rate", "proportion"),
+        ("margin_per_unit", "mean"),
+        ("orders_per_unit", "mean"),
+        ("refund_rate", "ratio"),
+    ],
 )
 def test_metric_kinds(key: str, kind: str):
     assert metric_kind(key) == kind
