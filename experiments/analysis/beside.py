@@ -1,10 +1,12 @@
 """What stands beside a metric's figures: the same lift with less noise, or told another way."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from experiments.analysis.cohorts import Cohorts
+from experiments.analysis.closed_form import figures
+from experiments.analysis.cohorts import Cohorts, cohort_of
+from experiments.analysis.crossover import CROSSOVER, without_crossover
 from experiments.analysis.cuped import (
     Covariate,
     covariate_of,
@@ -12,41 +14,118 @@ from experiments.analysis.cuped import (
     post_stratified_lift,
     segment_table,
 )
+from experiments.analysis.expected_final import BOOKED, REFUNDED, ExpectedFinal
 from experiments.analysis.metrics import MetricDefinition
-from experiments.analysis.reading import Reading, is_adaptive
-from experiments.analysis.report import MetricReport
+from experiments.analysis.reading import Reading, Reason, is_adaptive, read_metric
+from experiments.analysis.refund_curve import refunds_come
+from experiments.analysis.report import AdjustedLift, FinalFigures, Interval, MetricReport
+from experiments.analysis.strata import tabulate
 from experiments.model import Experiment
 
 Metrics = Mapping[str, Mapping[str, MetricReport]]
 """Metric -> variant -> its report."""
 
 
-def with_adjusted_lifts(
+def with_figures_beside(
     experiment: Experiment,
     cohorts: Cohorts,
-    definitions: Mapping[str, MetricDefinition],
     reading_of: Callable[[str], Reading],
     metrics: Metrics,
+    *,
+    seed: int,
 ) -> dict[str, dict[str, MetricReport]]:
-    """Every metric with its lift by CUPED; those a decision hangs on with the post-stratified one too."""
-    decides = {experiment.policy.objective, *(guardrail.metric for guardrail in experiment.guardrails)}
-    covariates: dict[timedelta, Covariate] = {}
-    by_epoch = is_adaptive(experiment)
-    found: dict[str, dict[str, MetricReport]] = {}
-    for key, by_variant in metrics.items():
-        reading, horizon = reading_of(key), definitions[key].horizon
-        cells = cohorts.of(horizon).cells
-        if horizon not in covariates:
-            covariates[horizon] = covariate_of(cells, (definitions[one] for one in metrics))
-        table = segment_table(cells, reading.definition) if key in decides else None
-        found[key] = {}
-        for variant, report in by_variant.items():
-            if variant != reading.control:
-                report = replace(
-                    report,
-                    cuped=cuped_lift(reading, covariates[horizon], variant, by_epoch=by_epoch),
-                    post_stratified=table
-                    and post_stratified_lift(reading, table, variant, by_epoch=by_epoch),
-                )
-            found[key][variant] = report
-    return found
+    """Every metric's reports with all that can be had beside the figures; the rest is left out."""
+    beside = _Beside(experiment, cohorts, [reading_of(key).definition for key in metrics], seed)
+    return {key: beside.shown(reading_of(key), reports) for key, reports in metrics.items()}
+
+
+@dataclass(slots=True)
+class _Beside:
+    experiment: Experiment
+    cohorts: Cohorts
+    definitions: list[MetricDefinition]
+    seed: int
+    covariates: dict[timedelta, Covariate] = field(default_factory=dict[timedelta, Covariate])
+    final: ExpectedFinal | None = field(init=False, default=None)
+    all_final: bool = field(init=False, default=True)
+
+    def __post_init__(self) -> None:
+        if not any(one.key in REFUNDED for one in self.definitions):
+            return
+        cohorts, experiment = self.cohorts, self.experiment
+        counted = cohorts.of(experiment.attribution_window)
+        final = cohorts.closed(experiment.attribution_window + experiment.refund_window)
+        refunded = any(cell.moments.sum("refunded_orders") for cell in cohorts.all.cells)
+        self.all_final = not refunded or len(final.cells) >= len(counted.cells)
+        if not self.all_final:
+            come = refunds_come(experiment, cohorts.all.cells, time_zone=cohorts.time_zone, now=cohorts.now)
+            self.final = None if come is None else ExpectedFinal(counted, come)
+
+    def shown(self, reading: Reading, reports: Mapping[str, MetricReport]) -> dict[str, MetricReport]:
+        """The reports of one metric's variants."""
+        cuped, strata = self._cuped(reading), self._post_stratified(reading)
+        booked, uncrossed = self._booked(reading), self._without_crossover(reading)
+        return {
+            key: replace(
+                report,
+                booked=figures(booked, key) if booked else None,
+                expected_final=self._final(reading, key),
+                without_crossover=figures(uncrossed, key) if uncrossed else None,
+                cuped=cuped.get(key),
+                post_stratified=strata.get(key),
+            )
+            for key, report in reports.items()
+        }
+
+    @property
+    def _by_epoch(self) -> bool:
+        return is_adaptive(self.experiment)
+
+    def _cuped(self, reading: Reading) -> dict[str, AdjustedLift]:
+        horizon = reading.definition.horizon
+        if horizon not in self.covariates:
+            self.covariates[horizon] = covariate_of(self.cohorts.of(horizon).cells, self.definitions)
+        covariate = self.covariates[horizon]
+        return {key: cuped_lift(reading, covariate, key, by_epoch=self._by_epoch) for key in reading.pairs}
+
+    def _post_stratified(self, reading: Reading) -> dict[str, AdjustedLift]:
+        """Of the metrics that decide: summing up the cells a second time for all would cost as much again."""
+        decide = {self.experiment.policy.objective, *(one.metric for one in self.experiment.guardrails)}
+        if reading.definition.key not in decide:
+            return {}
+        table = segment_table(self.cohorts.of(reading.definition.horizon).cells, reading.definition)
+        if table is None:
+            return {}
+        return {
+            key: post_stratified_lift(reading, table, key, by_epoch=self._by_epoch) for key in reading.pairs
+        }
+
+    def _booked(self, reading: Reading) -> Reading | None:
+        """The metric before any refund; None where none has come, or where it would be the same figure."""
+        numerator = BOOKED.get(reading.definition.key)
+        if numerator is None:
+            return None
+        cohort = self.cohorts.of(reading.definition.horizon)
+        definition = replace(reading.definition, numerator=numerator, capped=None, prior=None)
+        table = tabulate(cohort.cells, definition)
+        if table.sums == reading.table.sums:
+            return None
+        return read_metric(
+            self.experiment, cohort, definition, by_epoch=self._by_epoch, seed=self.seed, table=table
+        )
+
+    def _final(self, reading: Reading, variant: str) -> FinalFigures | None:
+        """None where no refund is to come, and where none ever came: there is nothing to expect them from."""
+        if reading.definition.key not in REFUNDED or self.all_final:
+            return None
+        if self.final is None:
+            nothing = Interval(reason=Reason.INSUFFICIENT_DATA.value)
+            return FinalFigures(None, None, None, nothing, nothing, None, None, None, nothing.reason)
+        return self.final.figures(reading, variant, by_epoch=self._by_epoch)
+
+    def _without_crossover(self, reading: Reading) -> Reading | None:
+        cohort = self.cohorts.of(reading.definition.horizon)
+        if reading.definition.key != self.experiment.policy.objective or not cohort.overall(CROSSOVER):
+            return None
+        left = cohort_of(without_crossover(cohort.cells, reading.definition))
+        return read_metric(self.experiment, left, reading.definition, by_epoch=self._by_epoch, seed=self.seed)

@@ -73,14 +73,14 @@ class Cohorts:
         self.all = cohort_of(cells)
         self.epoch_shares = epoch_shares
         self._only_matured = only_matured
-        self._time_zone = time_zone
-        self._now = now
+        self.time_zone = time_zone
+        self.now = now
         self._by_window: dict[timedelta, Cohort] = {}
 
     def closed(self, window: timedelta) -> Cohort:
         """The cohort whose window has closed, whatever the report asks for."""
         if window not in self._by_window:
-            cells = matured(self.all.cells, window, self._time_zone, self._now)
+            cells = matured(self.all.cells, window, self.time_zone, self.now)
             self._by_window[window] = cohort_of(cells)
         return self._by_window[window]
 

@@ -12,7 +12,7 @@ from typing import Any
 from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
 from experiments.analysis.adaptive import methods_check, with_aipw
-from experiments.analysis.beside import with_adjusted_lifts
+from experiments.analysis.beside import with_figures_beside
 from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
@@ -92,7 +92,7 @@ def read_out(
         )
         for key, definition in shown.items()
     }
-    metrics = with_adjusted_lifts(experiment, cohorts, definitions, readings.of, metrics)
+    metrics = with_figures_beside(experiment, cohorts, readings.of, metrics, seed=seed)
     methods: list[Check] = []
     if is_adaptive(experiment) and experiment.policy.kind is not PolicyKind.CONTEXTUAL:
         metrics = with_aipw(
