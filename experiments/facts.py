@@ -30,6 +30,7 @@ class Enrolment(NamedTuple):
     candidate_set: int
     epoch: int
     features: tuple[int, ...] = ()  # as encoded then; none on record is a context without any value
+    share: int = 0  # of its variant when it was assigned, over 2^32
 
 
 class SlotFact(NamedTuple):

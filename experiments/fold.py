@@ -17,7 +17,15 @@ from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, Un
 from experiments.histogram import bin_of
 from experiments.model import Anchor, CustomMetric, DelayHandling, Experiment, MetricKind
 from experiments.orders import OrderBalance, convert, fold_order
-from experiments.statistics import FIXED_POINT, MONEY_TOTALS, CellKey, custom_features
+from experiments.statistics import (
+    DIVIDED,
+    FIXED_POINT,
+    MONEY_TOTALS,
+    OVER_P,
+    CellKey,
+    custom_features,
+    over_propensity,
+)
 
 DAY_US = 86_400_000_000
 PRE_PERIOD_US = 30 * DAY_US
@@ -50,12 +58,15 @@ class FoldRules:
     window_us: int = field(init=False)
     final_us: int = field(init=False)
     columns: Columns | None = field(init=False)
+    divided: tuple[str, ...] = field(init=False)  # features kept over the propensity too
 
     def __post_init__(self) -> None:
         window_us = micros(self.experiment.attribution_window)
         object.__setattr__(self, "window_us", window_us)
         features = self.experiment.policy.features
         object.__setattr__(self, "columns", Columns(features) if features else None)
+        customs = (name for metric in self.experiment.metrics for name in custom_features(metric.key))
+        object.__setattr__(self, "divided", (*DIVIDED, *customs) if features else ())
         object.__setattr__(self, "final_us", window_us + micros(self.experiment.refund_window))
 
 
@@ -142,6 +153,8 @@ def _fold_enrolment(
                 _custom(vector, facts, metric, anchor_us, end_us)
         if totals:
             _capped(vector, totals, rules.caps)
+        if rules.divided and first.share:
+            _divided(vector, rules.divided, first.share)
     day = local_day(first.at_us if anchor_us is None else anchor_us, rules.time_zone)
     bins = {name: bin_of(total) for name, total in totals.items() if total}
     if anchor_us is not None and rules.experiment.policy.delay is DelayHandling.MODEL:
@@ -299,6 +312,13 @@ def _custom(
 def _promotes(score_fixed: int) -> int:
     """1 for a promoter (9 of 10 or more), -1 for a detractor (6 of 10 or less), 0 between."""
     return int(score_fixed >= PROMOTER_FIXED) - int(score_fixed <= DETRACTOR_FIXED)
+
+
+def _divided(vector: dict[str, int], names: Sequence[str], share: int) -> None:
+    """Each feature over the propensity of the variant the unit got: what it says of all units like it."""
+    for name in names:
+        if value := vector.get(name, 0):
+            vector[name + OVER_P] = over_propensity(value, share)
 
 
 def _capped(vector: dict[str, int], totals: Mapping[str, int], caps: Caps) -> None:

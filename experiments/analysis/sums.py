@@ -135,7 +135,7 @@ def _compile(definition: MetricDefinition) -> Callable[[Moments], Sequence[int]]
     """A reader of (n, x, y, xx, xy, yy): names of products are built once, not once per cell."""
     x, y = definition.numerator, definition.denominator
     first = [tuple(terms.items()) for terms in ({"units": 1}, x, y)]
-    second = [_products(x, x), _products(x, y), _products(y, y)]
+    second = [products_of(x, x), products_of(x, y), products_of(y, y)]
 
     def read(moments: Moments) -> list[int]:
         sums, products = moments.sums, moments.products
@@ -146,5 +146,6 @@ def _compile(definition: MetricDefinition) -> Callable[[Moments], Sequence[int]]
     return read
 
 
-def _products(a: Terms, b: Terms) -> tuple[tuple[str, int], ...]:
+def products_of(a: Terms, b: Terms) -> tuple[tuple[str, int], ...]:
+    """The products that the product of two combinations is made of, each with its factor."""
     return tuple((product_name(f, g), cf * cg) for f, cf in a.items() for g, cg in b.items())

@@ -48,6 +48,7 @@ class Assigned(NamedTuple):
     segment: str
     set_no: int
     epoch: int
+    share: int
 
 
 class Reached(NamedTuple):
@@ -216,6 +217,7 @@ def cluster_facts(rows: UnitRows, live: LiveExperiment, cluster: Sequence[int], 
             row.set_no,
             row.epoch,
             rows.features.get((unit_no, number, row.period), ()),
+            row.share,
         )
         for unit_no in cluster
         for row in rows.assignments.get(unit_no, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from datetime import timedelta
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from scipy import stats
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.ledger import schema
 from service.ledger.verify import verify
@@ -133,6 +136,39 @@ def test_numbers_refunds_and_erasure_leave_every_sum_exact(simulated_shop: Shop)
         kept = connection.execute(select(schema.enrolment_features.c.codes)).scalars().all()
     assert len(kept) == 401
     assert json.dumps([2, round(65536 * 0.4)]) in {json.dumps(list(codes)) for codes in kept}
+
+
+def test_a_ledger_from_before_is_folded_again_for_its_sums_over_the_propensity(simulated_shop: Shop) -> None:
+    """Stripped of them, as an earlier version left it, and upgraded: the same cells again, exact."""
+    shop = simulated_shop
+    learn(shop, "device", {"kind": "contextual", "features": FEATURES[:1], "draws": 100}, days=1, daily=100)
+
+    def cells() -> list[tuple[dict[str, int], dict[str, int]]]:
+        with shop.database.read() as connection:
+            rows = connection.execute(select(schema.cell).order_by(schema.cell.c.cell_no))
+            return [(dict(row.sums), dict(row.products)) for row in rows]
+
+    before = cells()
+    assert any("units/p" in sums and "converted/p*units/p" in products for sums, products in before)
+    with shop.database.write() as connection:
+        for table, key, names in (
+            (schema.cell, schema.cell.c.cell_no, ("sums", "products")),
+            (schema.unit_total, schema.unit_total.c.unit_no, ("vector",)),
+        ):
+            for row in connection.execute(select(table)).all():
+                kept = {
+                    name: {k: v for k, v in getattr(row, name).items() if "/p" not in k} for name in names
+                }
+                connection.execute(update(table).where(key == getattr(row, key.name)).values(kept))
+        migration = importlib.import_module(
+            "service.ledger.migrations.versions.0009_units_over_their_propensity"
+        )
+        with Operations.context(MigrationContext.configure(connection)):
+            migration.upgrade()
+    assert verify(shop.database).pending_units == 100
+    clock(shop, timedelta(days=1, hours=13))
+    assert cells() == before
+    assert verify(shop.database).is_exact
 
 
 def test_a_segment_policy_serves_each_segment_its_own(simulated_shop: Shop) -> None:
