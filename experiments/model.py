@@ -317,6 +317,21 @@ class StopRule:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictSettings:
+    """Thresholds of the verdict (`analysis/verdict.py`), probabilities but `rope`, a relative change.
+
+    `tail` is shared by the treatments: with K variants a lift is sure at 1 - tail / (K - 1).
+    """
+
+    tail: float = 0.025
+    breach: float = 0.95
+    held: float = 0.95
+    rope: float = 0.01
+    equivalent: float = 0.95
+    promising: float = 0.90
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """A validated experiment: everything a decision, a fold or a report needs to know of it."""
 
@@ -340,6 +355,7 @@ class Experiment:
     layer: str | None = None
     stop_rule: StopRule = StopRule()
     salt: str = ""
+    verdict: VerdictSettings = VerdictSettings()
 
     @property
     def control(self) -> Variant:

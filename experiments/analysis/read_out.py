@@ -33,7 +33,7 @@ from experiments.analysis.report import (
 )
 from experiments.analysis.served import EpochShares
 from experiments.analysis.strata import by_segment, tabulate
-from experiments.analysis.verdict import VerdictSettings, leading_treatment, verdict_of
+from experiments.analysis.verdict import VerdictReadings, leading_treatment, verdict_of
 from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import value_remaining
 from experiments.posteriors.protocol import Posterior
@@ -41,8 +41,6 @@ from experiments.statistics import Cell
 
 GuardrailStates = Mapping[tuple[str, str], GuardrailState]
 """(metric, variant) -> the state the allocator last recorded."""
-
-_SETTINGS = VerdictSettings()
 
 
 def read_out(
@@ -61,7 +59,6 @@ def read_out(
     epoch_shares: EpochShares | None = None,
     stop: Mapping[str, Any] | None = None,
     seed: int = 0,
-    settings: VerdictSettings = _SETTINGS,
 ) -> Report:
     """The report of an experiment at `now`, from its rollup cells.
 
@@ -102,7 +99,7 @@ def read_out(
     objective = readings.of(experiment.policy.objective)
     days = day_counts(chosen)
     remaining = _value_remaining(objective, days)
-    verdicts = _verdicts(experiment, readings, guardrails, settings)
+    verdicts = _verdicts(experiment, readings, guardrails, units_per_week(days))
     return Report(
         experiment=experiment.key,
         currency=experiment.currency,
@@ -259,11 +256,12 @@ def _verdicts(
     experiment: Experiment,
     readings: _Readings,
     guardrails: Sequence[GuardrailReport],
-    settings: VerdictSettings,
+    weekly: float,
 ) -> dict[str, Verdict]:
-    objective, aov = readings.of(experiment.policy.objective), readings.of("aov")
+    keys = (experiment.policy.objective, "aov", "revenue_per_unit", "margin_per_unit")
+    looked_at = VerdictReadings(*(readings.of(key) for key in keys), units_per_week=weekly)
     return {
-        variant.key: verdict_of(experiment, variant.key, objective, aov, guardrails, settings)
+        variant.key: verdict_of(experiment, variant.key, looked_at, guardrails)
         for variant in experiment.variants
         if not variant.is_control
     }

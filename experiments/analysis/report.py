@@ -116,12 +116,16 @@ class MetricReport:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the figures say of one variant, in one word, one code and one sentence."""
+    """What the figures say of one variant, in one word, one code and one sentence.
+
+    `sentences` are the same in English, Italian and Romanian; `sentence` is the English one.
+    """
 
     variant: str | None
     kind: str
     reason: str
     sentence: str
+    sentences: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 In this order: `toxic` (order value up, a guardrail broken), `harmful` (the objective down, or a
 guardrail broken), `healthy` (the objective up, every guardrail held), `no_difference` (the lift surely
 smaller than matters), `promising` (probably up, nothing broken), else `insufficient_data`.
-"Up" allows for the number of variants looked at: P(lift > 0) >= 1 - 0.025 / (K - 1).
+"Up" allows for the number of variants looked at: P(lift > 0) >= 1 - 0.025 / (K - 1). The thresholds are
+the experiment document's (`verdict`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,12 @@ from experiments.analysis.comparison import Pair
 from experiments.analysis.metrics import MetricDefinition
 from experiments.analysis.reading import Reading, Reason
 from experiments.analysis.report import CI_PROB, GuardrailReport, Verdict
-from experiments.analysis.wording import change_in_words, metric_in_words
-from experiments.model import Experiment
+from experiments.analysis.sentences import Situation, Told, sentences
+from experiments.analysis.wording import MONEY_METRICS, Change
+from experiments.model import Experiment, VerdictSettings
 from experiments.posteriors.compare import difference, ratio_minus_one
+
+_PER_UNIT = MONEY_METRICS - {"aov", "aov_net"}
 
 
 class VerdictKind(StrEnum):
@@ -31,15 +35,14 @@ class VerdictKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictSettings:
-    """Thresholds of the verdict; `rope` is the relative change that does not matter."""
+class VerdictReadings:
+    """What a verdict looks at besides the guardrails; `units_per_week` are enrolments of all variants."""
 
-    tail: float = 0.025
-    breach: float = 0.95
-    held: float = 0.95
-    rope: float = 0.01
-    equivalent: float = 0.95
-    promising: float = 0.90
+    objective: Reading
+    aov: Reading
+    revenue: Reading
+    margin: Reading
+    units_per_week: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,16 @@ def judge(facts: Facts, settings: VerdictSettings) -> tuple[VerdictKind, str]:
 
 
 def verdict_of(
-    experiment: Experiment,
-    variant: str,
-    objective: Reading,
-    aov: Reading,
-    guardrails: Sequence[GuardrailReport],
-    settings: VerdictSettings,
+    experiment: Experiment, variant: str, readings: VerdictReadings, guardrails: Sequence[GuardrailReport]
 ) -> Verdict:
-    """The verdict of one treatment."""
+    """The verdict of one treatment by the experiment's own thresholds."""
+    settings, objective = experiment.verdict, readings.objective
     pair = objective.pairs[variant]
     own = [report for report in guardrails if report.variant == variant]
     facts = Facts(
         prob_up=objective.prob_beats(variant),
-        prob_aov_up=aov.prob_beats(variant),
-        prob_within_rope=_prob_within(pair, settings.rope) if isinstance(pair, Pair) else None,
+        prob_aov_up=readings.aov.prob_beats(variant),
+        prob_within_rope=prob_within(pair, settings.rope) if isinstance(pair, Pair) else None,
         prob_broken=tuple(report.prob_breach.throttle if report.prob_breach else None for report in own),
         treatments=len(experiment.variants) - 1,
     )
@@ -106,8 +105,21 @@ def verdict_of(
         for report in own
         if report.prob_breach is not None and report.prob_breach.throttle >= settings.breach
     ]
-    sentence = _sentence(experiment, variant, objective, kind, broken)
-    return Verdict(variant, kind.value, code, sentence)
+    key = objective.definition.key
+    told = Told(
+        situation=_situation(kind, key, has_guardrails=bool(own), is_broken=bool(broken)),
+        variant=variant,
+        control=experiment.control.key,
+        unit=experiment.unit,
+        currency=experiment.currency,
+        objective=objective.definition,
+        change=_change(pair) if isinstance(pair, Pair) else pair,
+        weekly=_weekly(readings, variant),
+        broken=broken,
+        gap=_gap(readings, variant, settings.promising),
+    )
+    by_language = sentences(told)
+    return Verdict(variant, kind.value, code, by_language["en"], by_language)
 
 
 def leading_treatment(experiment: Experiment, objective: Reading) -> str:
@@ -120,45 +132,63 @@ def leading_treatment(experiment: Experiment, objective: Reading) -> str:
     return max(treatments, key=lambda key: best.get(key, -1.0))
 
 
-def _prob_within(pair: Pair, rope: float) -> float | None:
+def prob_within(pair: Pair, rope: float) -> float | None:
+    """P(the relative lift lies within -+ rope); None where control is too near 0 for a ratio.
+
+    The region of practical equivalence of Kruschke, Rejecting or Accepting Parameter Values in Bayesian
+    Estimation (2018).
+    """
     change = ratio_minus_one(pair.treatment_posterior, pair.control_posterior)
     if change is None:
         return None
-    return float(change.cdf(rope)) - float(change.cdf(-rope))
+    low, high = change.cdf([-rope, rope])
+    return float(high) - float(low)
 
 
-def _sentence(
-    experiment: Experiment, variant: str, objective: Reading, kind: VerdictKind, broken: Sequence[str]
-) -> str:
-    definition = objective.definition
-    metric = metric_in_words(definition.key, experiment.unit)
-    change = _change(experiment, definition, objective.pairs[variant])
-    guards = " and ".join(metric_in_words(key, experiment.unit) for key in broken)
-    control = experiment.control.key
+def _situation(kind: VerdictKind, objective: str, *, has_guardrails: bool, is_broken: bool) -> Situation:
     match kind:
-        case VerdictKind.TOXIC:
-            return (
-                f"{variant} raises order value but is worse than {control} on {guards} by more than its "
-                f"guardrail allows; {metric}: {change}."
-            )
-        case VerdictKind.HARMFUL if broken:
-            return f"{variant} breaks its guardrail on {guards} against {control}; {metric}: {change}."
+        case VerdictKind.HARMFUL if is_broken:
+            return Situation.BROKEN
         case VerdictKind.HARMFUL:
-            return f"{variant} does harm: {metric} against {control} changes by {change}."
+            return Situation.LOSING if objective in MONEY_METRICS else Situation.WORSE
         case VerdictKind.HEALTHY:
-            return (
-                f"{variant} pays: {metric} against {control} changes by {change}, and every guardrail holds."
-            )
+            return Situation.HEALTHY if has_guardrails else Situation.UNGUARDED
+        case VerdictKind.TOXIC:
+            return Situation.TOXIC
         case VerdictKind.NO_DIFFERENCE:
-            return f"{variant} makes no difference that matters: {metric} against {control}: {change}."
+            return Situation.SAME
         case VerdictKind.PROMISING:
-            return f"{variant} looks promising but is not proven: {metric} against {control}: {change}."
+            return Situation.PROMISING
         case VerdictKind.INSUFFICIENT:  # pragma: no branch (pyright holds the match to be exhaustive)
-            return f"There is not enough evidence yet on {variant}: {metric} against {control}: {change}."
+            return Situation.UNCLEAR
 
 
-def _change(experiment: Experiment, definition: MetricDefinition, pair: Pair | Reason) -> str:
-    if not isinstance(pair, Pair):
-        return f"not available ({pair.value.replace('_', ' ')})"
+def _change(pair: Pair) -> Change:
     low, high = difference(pair.treatment_posterior, pair.control_posterior).interval(CI_PROB)
-    return change_in_words(definition, experiment.currency, pair.lift_abs, float(low), float(high))
+    return Change(pair.lift_abs, float(low), float(high))
+
+
+def _weekly(readings: VerdictReadings, variant: str) -> Change | None:
+    """What the change brings if all of a week's units get the variant; None where money is unknown."""
+    first = readings.objective if readings.objective.definition.key in _PER_UNIT else readings.margin
+    for reading in (first, readings.revenue):
+        pair = reading.pairs[variant]
+        if isinstance(pair, Pair):
+            return _change(pair).times(readings.units_per_week)
+    return None
+
+
+def _gap(
+    readings: VerdictReadings, variant: str, sure: float
+) -> tuple[tuple[MetricDefinition, Change], tuple[MetricDefinition, Change]] | None:
+    """Revenue and margin per unit where one rises and the other falls, both surely enough."""
+    revenue, margin = readings.revenue.prob_beats(variant), readings.margin.prob_beats(variant)
+    sold, earned = readings.revenue.pairs[variant], readings.margin.pairs[variant]
+    if revenue is None or margin is None or not isinstance(sold, Pair) or not isinstance(earned, Pair):
+        return None
+    if min(revenue, 1.0 - margin) < sure and min(1.0 - revenue, margin) < sure:
+        return None
+    return (
+        (readings.revenue.definition, _change(sold)),
+        (readings.margin.definition, _change(earned)),
+    )

@@ -10,6 +10,7 @@ import pytest
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import Report, to_wire
+from experiments.analysis.wording import Language, money
 from experiments.metric_keys import METRIC_KEYS
 from experiments.model import (
     Anchor,
@@ -107,7 +108,7 @@ def test_alike_variants_make_no_difference_once_there_are_units_enough():
     cells = [bought("none", 300_000, 10**6), bought("socks", 299_100, 10**6)]
     verdict = read(cells, experiment=conversion).verdict
     assert (verdict.variant, verdict.kind) == ("socks", "no_difference")
-    assert verdict.sentence.startswith("socks makes no difference that matters: conversion")
+    assert verdict.sentence.startswith("socks makes no difference that matters: ")
 
 
 def bought(key: str, buyers: int, n: int) -> Cell:
@@ -292,11 +293,42 @@ def test_verdicts_from_end_to_end():
     assert "conversion rate" in toxic.sentence
     healthy = read(two(rate=0.36, price=3400, refund=0.03)).verdict
     assert healthy.kind == "healthy"
-    assert "EUR" in healthy.sentence
+    assert "more a week" in healthy.sentence
     assert "margin per visitor" in healthy.sentence
     harmful = read(two(rate=0.24)).verdict
     assert harmful.kind == "harmful"
     assert read(two()).verdict.kind in {"insufficient_data", "promising"}
+    assert healthy.sentence == healthy.sentences["en"]
+    assert healthy.sentences.keys() == {"en", "it", "ro"}
+
+
+def test_the_week_is_what_all_of_a_weeks_units_would_bring():
+    """8,000 units on one day are 56,000 a week."""
+    report = read(two(rate=0.36, price=3400, refund=0.03))
+    lift = report.variant("socks").metrics["margin_per_unit"].figures.lift_abs
+    assert report.value_remaining is not None
+    weekly = [56_000 * end for end in (lift.value, lift.ci_low, lift.ci_high)]
+    most, low, high = (money(end, "EUR", Language.EN, signed=k > 0) for k, end in enumerate(weekly))
+    assert report.verdict.sentence.endswith(f"about {most} more a week ({low} to {high}).")
+    assert report.value_remaining.units_per_week == 56_000
+
+
+def test_revenue_up_and_margin_down_is_said_and_a_conversion_goal_still_tells_money():
+    conversion = replace(GUARDED, policy=PolicySettings(objective="conversion_rate"))
+    none = np.zeros(4000, dtype=int)
+    dear = read(two(price=4200, margin=none), experiment=conversion).verdict
+    assert "Mind gross against net: revenue per visitor rises" in dear.sentence
+    assert "but margin per visitor falls" in dear.sentence
+    assert "less a week" in dear.sentence
+    assert "Mind gross" not in read(two(price=4200), experiment=conversion).verdict.sentence
+    three = np.arange(4000) < 3
+    unknown = read(two(price=4200, unknown_cost_orders=three), experiment=conversion).verdict.sentence
+    assert "more a week" in unknown  # the cost of three orders is unknown: revenue is told instead
+    assert "Mind gross" not in unknown
+    lost = read(
+        two(price=4200, unknown_cost_orders=three, unconverted_orders=three), experiment=conversion
+    ).verdict.sentence
+    assert "a week" not in lost
 
 
 def test_the_verdict_is_of_the_treatment_with_the_highest_prob_best_and_each_has_its_own():
@@ -352,14 +384,14 @@ def test_the_wire_has_the_promised_names_and_only_json():
     guardrail = document["guardrails"][0]
     assert set(guardrail) >= {"metric", "variant", "state", "prob_breach", "margins", "lift", "density"}
     assert set(guardrail["prob_breach"]) == {"warn", "throttle", "kill"}
-    assert set(document["verdict"]) == {"variant", "kind", "reason", "sentence"}
+    assert set(document["verdict"]) == {"variant", "kind", "reason", "sentence", "sentences"}
     assert document["days"][0] == {"day": "2026-03-02", "variant": "none", "assigned": 4000, "units": 4000}
 
 
 def test_the_report_does_not_depend_on_how_the_cells_are_cut():
     """The same units in one cell, or spread over segments and days in another order: the same report.
 
-    But for what is stratified by segment, which one segment cannot be.
+    But for what is stratified by segment, which one segment cannot be, and what a week's units would bring.
     """
     rng = np.random.default_rng(6)
     pieces = [
@@ -377,7 +409,9 @@ def test_the_report_does_not_depend_on_how_the_cells_are_cut():
     one, other = read(whole), read(pieces[::-1])
     for left, right in zip(one.variants, other.variants, strict=True):
         assert left.metrics.keys() == right.metrics.keys()
-        assert replace(left, metrics={}) == replace(right, metrics={})
+        assert replace(left, metrics={}, verdict=None) == replace(right, metrics={}, verdict=None)
+        verdicts = [(v.verdict.kind, v.verdict.reason) for v in (left, right) if v.verdict is not None]
+        assert len(set(verdicts)) <= 1
         for key, metric in left.metrics.items():
             assert metric == replace(right.metrics[key], post_stratified=None)
     assert one.guardrails == other.guardrails

@@ -2,11 +2,8 @@ import itertools
 
 import pytest
 
-from experiments.analysis.metrics import metric_definitions
-from experiments.analysis.verdict import Facts, VerdictKind, VerdictSettings, judge
-from experiments.analysis.wording import change_in_words, metric_in_words
-from experiments.model import UnitKind
-from tests.experiments.cells import experiment_of
+from experiments.analysis.verdict import Facts, VerdictKind, judge
+from experiments.model import VerdictSettings
 
 SETTINGS = VerdictSettings()
 TOXIC, HARMFUL, HEALTHY, SAME, PROMISING, INSUFFICIENT = VerdictKind
@@ -53,27 +50,3 @@ def test_thresholds_are_settings():
     facts = Facts(0.93, 0.5, 0.0, (0.01,), 1)
     assert judge(facts, SETTINGS)[0] is PROMISING
     assert judge(facts, VerdictSettings(tail=0.10))[0] is HEALTHY
-
-
-@pytest.mark.parametrize(
-    ("key", "currency", "figures", "expected"),
-    [
-        ("margin_per_unit", "EUR", (42.4, 21, 63), "+0.42 EUR (95 % credible interval +0.21 to +0.63)"),
-        ("aov", "JPY", (-120.0, -200, -40), "-120 JPY (95 % credible interval -200 to -40)"),
-        (
-            "conversion_rate",
-            "EUR",
-            (0.0123, -0.001, 0.02),
-            "+1.23 percentage points (95 % credible interval -0.10 to +2.00)",
-        ),
-        ("rating_mean", "EUR", (-2.5, -4, -1), "-2.5 (95 % credible interval -4 to -1)"),
-    ],
-)
-def test_changes_are_said_in_the_metrics_own_unit(key, currency, figures, expected):
-    definition = metric_definitions(experiment_of("socks"))[key]
-    assert change_in_words(definition, currency, *figures) == expected
-
-
-def test_metrics_have_words():
-    assert metric_in_words("revenue_per_unit", UnitKind.CUSTOMER) == "revenue per customer"
-    assert metric_in_words("visit_{rate}", UnitKind.CUSTOMER) == "visit_{rate}"

@@ -11,8 +11,8 @@ from experiments.allocation.proposal import propose
 from experiments.allocation.published import Cause, PolicyVersion
 from experiments.analysis.objective import allocation_posteriors
 from experiments.analysis.read_out import read_out
-from experiments.analysis.verdict import Facts, VerdictSettings, judge
-from experiments.model import Experiment, Guardrail, PolicyKind, PolicySettings
+from experiments.analysis.verdict import Facts, judge
+from experiments.model import Experiment, Guardrail, PolicyKind, PolicySettings, VerdictSettings
 from experiments.statistics import Cell
 from tests.experiments.cells import cell_of, experiment_of
 
