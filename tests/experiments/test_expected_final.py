@@ -295,4 +295,4 @@ def test_of_a_day_that_begins_now_nothing_has_come():
     cells = cells_at(shop(8, 3000, 24.0), 25 * DAY, KEYS)
     today = cell_of("socks", n=3, candidates=KEYS, day=instant(25 * DAY).date())
     assert come_at([*cells, today], 25.0).of("socks", today.key.day)[0] == 0.0
-    assert 0.5 < come_at([*cells, today], 25.0).of("socks", cells[0].key.day)[0] < 1.0
+    assert 0.5 < come_at([*cells, today], 25.0).of("socks", cells[10].key.day)[0] < 1.0
