@@ -28,17 +28,18 @@ experiments (2021), sections 2.1 (scores), 2.2 (weights; constant allocation), 3
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from experiments.analysis.cohorts import Cohort
 from experiments.analysis.comparison import Pair, pair_of, rank
 from experiments.analysis.estimates import MIN_DENOMINATOR_ERRORS, Estimate, SetEpoch
-from experiments.analysis.inverse import FIELDS, Inverse
-from experiments.analysis.reading import Reading, Reason, missing_reason
-from experiments.analysis.strata import MIN_UNITS, Table, set_strata
-from experiments.model import Experiment, MetricKind
+from experiments.analysis.inverse import FIELDS, Inverse, by_context, is_kept
+from experiments.analysis.metrics import MetricDefinition
+from experiments.analysis.reading import Reading, Reason, is_adaptive, missing_reason, read_metric
+from experiments.analysis.strata import MIN_UNITS, Table, set_strata, tabulate
+from experiments.model import Experiment, MetricKind, PolicyKind
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray
 
@@ -78,6 +79,33 @@ def read_aipw(
     comparable = {key: pair for key, pair in pairs.items() if isinstance(pair, Pair)}
     ranking = rank(comparable, control, sign=definition.sign, seed=seed) if comparable else None
     return Reading(definition, table, control, own, pairs, ranking)
+
+
+def read_shown(
+    experiment: Experiment,
+    cohort: Cohort,
+    definition: MetricDefinition,
+    *,
+    seed: int,
+    table: Table | None = None,
+) -> Reading:
+    """Read one metric as a report shows it: by epoch where shares followed outcomes, by AIPW where context.
+
+    By context an arm's own units are shoppers of its own choice; without their propensities on record there
+    is no comparison.
+    """
+    table = tabulate(cohort.cells, definition) if table is None else table
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL and is_kept(definition):
+        inverse = by_context(cohort.cells, definition)
+        if inverse.is_known:
+            return read_aipw(experiment, cohort, table, inverse, seed=seed)
+    by_epoch = is_adaptive(experiment)
+    return read_metric(experiment, cohort, definition, by_epoch=by_epoch, seed=seed, table=table)
+
+
+def unpaired(reading: Reading) -> Reading:
+    """The same without comparisons: each variant's own figures, of units that were not the same shoppers."""
+    return replace(reading, pairs=dict.fromkeys(reading.pairs, Reason.NOT_COMPARABLE), ranking=None)
 
 
 def increments(table: Table, inverse: Inverse, treatment: str, control: str) -> list[Increment]:

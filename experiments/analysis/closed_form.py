@@ -1,12 +1,13 @@
 """A reading turned into the report's figures: values, credible intervals, lifts, probabilities."""
 
+from experiments.analysis.aipw import read_shown, unpaired
 from experiments.analysis.cohorts import Cohort
 from experiments.analysis.comparison import Pair, prob_beats
 from experiments.analysis.estimates import Estimate
 from experiments.analysis.reading import Reading, Reason, is_adaptive, read_metric
 from experiments.analysis.report import CI_PROB, Figures, Interval, MetricReport
 from experiments.analysis.strata import tabulate
-from experiments.model import Experiment
+from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.posteriors.protocol import Posterior
 
@@ -25,13 +26,13 @@ def metric_reports(
     naive = winsorised = None
     if is_adaptive(experiment):
         naive = read_metric(experiment, cohort, definition, by_epoch=False, seed=seed, table=reading.table)
+        if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+            naive = unpaired(naive)
     capped = definition.winsorised
     # Capped totals equal the raw ones while there is no cap: then there is nothing to add.
     table = tabulate(cohort.cells, capped) if capped is not definition else reading.table
     if table.sums != reading.table.sums:
-        winsorised = read_metric(
-            experiment, cohort, capped, by_epoch=is_adaptive(experiment), seed=seed, table=table
-        )
+        winsorised = read_shown(experiment, cohort, capped, seed=seed, table=table)
     reports: dict[str, MetricReport] = {}
     for variant in experiment.variants:
         key = variant.key

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
 from experiments.analysis.adaptive import methods_check, with_aipw
+from experiments.analysis.aipw import read_shown, unpaired
 from experiments.analysis.beside import with_figures_beside
 from experiments.analysis.checks import checks_of
 from experiments.analysis.closed_form import metric_reports
@@ -77,7 +78,7 @@ def read_out(
     cohorts = Cohorts(
         compared, only_matured=only_matured, time_zone=time_zone, now=now, epoch_shares=epoch_shares or {}
     )
-    readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=is_adaptive(experiment))
+    readings = _Readings(experiment, cohorts, definitions, seed, for_report=True)
     guardrails = _on_record(_guardrails(experiment, cohorts, readings, {}), states or {})
     metrics = {
         key: metric_reports(
@@ -89,7 +90,7 @@ def read_out(
         )
         for key, definition in shown.items()
     }
-    metrics = with_figures_beside(experiment, cohorts, readings.of, metrics, seed=seed)
+    metrics = with_figures_beside(experiment, cohorts, readings.by_own_units, metrics, seed=seed)
     methods: list[Check] = []
     if is_adaptive(experiment) and experiment.policy.kind is not PolicyKind.CONTEXTUAL:
         metrics = with_aipw(
@@ -150,7 +151,7 @@ def watch_guardrails(
     compared = _compared(experiment, cells)
     cohorts = Cohorts(compared, only_matured=True, time_zone=time_zone, now=now)
     definitions = {key: one.winsorised for key, one in metric_definitions(experiment).items()}
-    readings = _Readings(experiment, cohorts, definitions, seed, by_epoch=False)
+    readings = _Readings(experiment, cohorts, definitions, seed, for_report=False)
     return _guardrails(experiment, cohorts, readings, previous, at_floor, with_lift=False)
 
 
@@ -169,9 +170,9 @@ class _Readings:
         definitions: Mapping[str, MetricDefinition],
         seed: int,
         *,
-        by_epoch: bool,
+        for_report: bool,
     ) -> None:
-        self._by_epoch = by_epoch
+        self._for_report = for_report
         self._experiment = experiment
         self._cohorts = cohorts
         self._definitions = definitions
@@ -179,18 +180,25 @@ class _Readings:
         self._read: dict[str, Reading] = {}
 
     def of(self, key: str) -> Reading:
-        """The metric, stratified by candidate set, and by epoch where asked for."""
+        """The metric as a report shows it, or as the allocator reads it: by candidate set."""
         if key not in self._read:
             definition = self._definitions[key]
             cohort = self._cohorts.of(definition.horizon)
-            table = tabulate(cohort.cells, definition)
-            policy = self._experiment.policy
-            if policy.kind is PolicyKind.CONTEXTUAL and not self._by_epoch:
-                table = same_contexts(table, cohort.cells, Columns(policy.features))
-            self._read[key] = read_metric(
-                self._experiment, cohort, definition, by_epoch=self._by_epoch, seed=self._seed, table=table
-            )
+            experiment, table = self._experiment, tabulate(cohort.cells, definition)
+            if self._for_report:
+                self._read[key] = read_shown(experiment, cohort, definition, seed=self._seed, table=table)
+            else:
+                if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+                    table = same_contexts(table, cohort.cells, Columns(experiment.policy.features))
+                self._read[key] = read_metric(
+                    experiment, cohort, definition, by_epoch=False, seed=self._seed, table=table
+                )
         return self._read[key]
+
+    def by_own_units(self, key: str) -> Reading:
+        """The metric for what compares the arms' own units: by context those are other shoppers."""
+        is_by_context = self._experiment.policy.kind is PolicyKind.CONTEXTUAL
+        return unpaired(self.of(key)) if is_by_context else self.of(key)
 
 
 def _guardrails(
