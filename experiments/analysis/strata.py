@@ -42,6 +42,7 @@ class Table:
     all_units: Mapping[SetEpoch, float]
     places: Mapping[int, tuple[SetEpoch, ...]]  # of each set, in order of epoch
     variants: frozenset[str]
+    segments: Mapping[int, str]  # of the sets whose units are all of one segment
 
     def of(self, variant: str, places: Iterable[SetEpoch]) -> PairSums:
         """The variant's sums over some places."""
@@ -80,7 +81,15 @@ def tabulate(
         candidate_set: tuple(group) for candidate_set, group in groupby(sorted(all_units), key=itemgetter(0))
     }
     variants = frozenset(variant for variant, _, _ in sums)
-    return Table(definition, sums, candidates, all_units, places, variants)
+    return Table(definition, sums, candidates, all_units, places, variants, _segments(cells))
+
+
+def _segments(cells: Sequence[Cell]) -> dict[int, str]:
+    """Candidate set -> its units' segment, of the sets that have one only."""
+    seen: dict[int, set[str]] = {}
+    for cell in cells:
+        seen.setdefault(cell.key.candidate_set, set()).add(cell.key.segment)
+    return {candidate_set: next(iter(found)) for candidate_set, found in seen.items() if len(found) == 1}
 
 
 def by_segment(cells: Sequence[Cell]) -> list[Cell]:
@@ -144,7 +153,8 @@ def parts_of(table: Table, arm: str, strata: Sequence[Stratum], *, with_prior: b
             local = _pool(table, stratum.places)
             # A stratum where nobody bought yet has no spread of its own; it is not known to have none.
             pool = local if local.variance > 0.0 else Pool(local.mean, everywhere.variance)
-        parts.append(Part(stratum.weight, table.of(arm, stratum.places), places, pool))
+        segment = table.segments.get(stratum.places[0][0])  # all places of a stratum are of one set
+        parts.append(Part(stratum.weight, table.of(arm, stratum.places), places, pool, segment))
     return parts
 
 

@@ -12,7 +12,7 @@ from experiments.analysis.comparison import Pair
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.read_out import read_out
 from experiments.analysis.reading import read_metric
-from experiments.analysis.strata import epoch_strata, tabulate
+from experiments.analysis.strata import by_segment, epoch_strata, tabulate
 from experiments.model import PolicyKind
 from experiments.statistics import Cell
 from tests.experiments.cells import DAY, cell_of, experiment_of
@@ -142,3 +142,32 @@ def test_a_late_variant_is_compared_only_with_the_control_of_its_time():
     assert gap == pytest.approx(0.05)  # what pooling would have claimed
     assert reading.ranking is not None
     assert sum(reading.ranking.prob_best.values()) == pytest.approx(1.0)
+
+
+def test_each_segment_has_a_residual_variance_of_its_own_once_it_has_a_hundred_units():
+    """Totals of 0 or 2 a (variance a^2) in equal parts; errors sum_s W_s^2 a_s^2 n_s / (n_s - 1) / n_s."""
+    sizes, spread, weight = {"few": 200, "many": 400}, {"few": 100, "many": 10}, {"few": 0.5, "many": 0.5}
+    experiment = experiment_of("socks", policy=PolicyKind.SEGMENT)
+
+    def read(least: int) -> float:
+        cells = by_segment(
+            [
+                cell_of(
+                    key, n=n // least, candidates=KEYS, segment=segment,
+                    margin=2 * spread[segment] * (np.arange(n // least) % 2),
+                )
+                for segment in sizes
+                for key, n in (("socks", sizes[segment]), ("none", 600 - sizes[segment]))
+            ]
+        )  # fmt: skip
+        definition = metric_definitions(experiment)["margin_per_unit"]
+        pair = read_metric(experiment, cohort_of(cells), definition, by_epoch=True, seed=1).pairs["socks"]
+        assert isinstance(pair, Pair)
+        return pair.treatment_posterior.variance
+
+    assert read(1) == pytest.approx(
+        sum(weight[s] ** 2 * spread[s] ** 2 / (sizes[s] - 1) for s in sizes), rel=1e-12
+    )
+    # With 40 and 80 units the two share one: (40 a1^2 + 80 a2^2) / (120 - 2) in either.
+    shared = (40 * 100**2 + 80 * 10**2) / 118
+    assert read(5) == pytest.approx(0.25 * shared * (1 / 40 + 1 / 80), rel=1e-12)
