@@ -32,6 +32,7 @@ from experiments.analysis.report import (
     VariantReport,
     Verdict,
 )
+from experiments.analysis.sequential_lifts import with_sequential
 from experiments.analysis.served import EpochShares
 from experiments.analysis.strata import by_segment, tabulate
 from experiments.analysis.verdict import VerdictReadings, leading_treatment, verdict_of
@@ -97,6 +98,7 @@ def read_out(
             experiment, cohorts, readings.of, metrics, seed=seed, counts_open=not only_matured
         )
         methods.append(methods_check(experiment, cohorts, readings.of, seed=seed))
+    metrics = with_sequential(experiment, cohorts, readings.of, metrics)
     objective = readings.of(experiment.policy.objective)
     days = day_counts(chosen)
     remaining = _value_remaining(objective, days)

@@ -377,7 +377,9 @@ def test_the_wire_has_the_promised_names_and_only_json():
     assert set(metric) == {
         "value", "ci_low", "ci_high", "ci_prob", "numerator", "denominator", "lift_abs", "lift_rel",
         "prob_best", "prob_beats_control", "expected_loss", "method", "cuped",
+        "sequential",
     }  # fmt: skip
+    assert set(metric["sequential"]) == {"value", "ci_low", "ci_high", "ci_prob", "method", "exact"}
     assert metric["ci_prob"] == 0.95
     assert set(metric["lift_abs"]) == {"value", "ci_low", "ci_high"}
     assert socks["metrics"]["rating_mean"]["reason"] == "insufficient_data"
