@@ -134,6 +134,7 @@ def _variant(item: _Document) -> Variant:
             headline=offer["headline"],
             benefit=offer["benefit"],
             payload=dict(offer["payload"]),
+            category=offer["category"],
         ),
     )
 
@@ -268,6 +269,7 @@ def _variant_document(variant: Variant) -> dict[str, Any]:
         "sku": offer.sku,
         "price": offer.price_minor,
         "cost": offer.cost_minor,
+        "category": offer.category,
         "headline": offer.headline,
         "benefit": offer.benefit,
         "payload": dict(offer.payload) or None,

@@ -96,6 +96,11 @@ _OFFER = closed(
         "cost": described(
             nullable(MONEY), "Cost of goods, in minor units; never sent to a browser.", default=None
         ),
+        "category": described(
+            nullable(ID),
+            "Category of the goods: how late refunds come is learned per category, and for all where absent.",
+            default=None,
+        ),
         "headline": nullable(text(200, "What the shopper reads first.", default=None)),
         "benefit": nullable(text(500, "One sentence: what it is good for.", default=None)),
         "payload": {

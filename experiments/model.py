@@ -158,6 +158,7 @@ class Offer:
     headline: str | None = None
     benefit: str | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
+    category: str | None = None  # of the goods: offers of one category are sent back after like delays
 
 
 NO_OFFER = Offer(kind=OfferKind.NONE)

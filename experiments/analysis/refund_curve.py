@@ -61,7 +61,7 @@ def refunds_come(
     experiment: Experiment, cells: Sequence[Cell], *, time_zone: str, now: datetime
 ) -> RefundsCome | None:
     """Q of every group and day; None where too few refunds have come to know how late they come."""
-    group_of = {variant.key: "" for variant in experiment.variants}
+    group_of = {variant.key: variant.offer.category or "" for variant in experiment.variants}
     window, final = (
         experiment.attribution_window,
         experiment.attribution_window + experiment.refund_window,
@@ -88,6 +88,29 @@ def refunds_come(
     oldest = max((_ages(cell.key.day, zone, now)[0] for cell in cells), default=0.0)
     days = final.total_seconds() / 86400.0
     return RefundsCome(group_of, share, steps.variances, min(days, oldest / 86400.0), days)
+
+
+def come_by_day(
+    cells: Sequence[Cell], feature: str | None, window: timedelta, *, time_zone: str, now: datetime
+) -> dict[date, float]:
+    """Which share of a feature's events within the window has come of the units of each day, variants alike.
+
+    1 for days whose window has closed. Of others by the delay curve where one is known, else 0: what has
+    not had its time is not missed.
+    """
+    group_of = {cell.key.variant: "" for cell in cells}
+    fit = None if feature is None else _fit(cells, feature, group_of, window, time_zone, now)
+    zone = ZoneInfo(time_zone)
+    found: dict[date, float] = {}
+    for day in {cell.key.day for cell in cells}:
+        if closes_at(day, window, time_zone) <= now:
+            found[day] = 1.0
+        elif fit is None:
+            found[day] = 0.0
+        else:
+            weights = _mean_weights(*(_ages(day, zone, now) / window.total_seconds()))
+            found[day] = float(weights @ fit.reached(""))
+    return found
 
 
 class _Steps:

@@ -85,6 +85,7 @@ def test_the_full_document_says_what_it_says():
                     headline="Running socks (3 pairs)",
                     benefit="No blisters on long runs",
                     payload={"one_click": True, "image": "/socks.png", "weight": 0.25, "badge": None},
+                    category="clothing",
                 ),
             ),
             Variant("bundle.3", Offer(OfferKind.BUNDLE, sku="BUNDLE")),
