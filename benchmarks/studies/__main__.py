@@ -1,8 +1,8 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration`, `intervals` and `verdicts` each write a part of docs/calibration.md, `policies` and `selection`
-the figures and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails`
-docs/guardrails-measured.md.
+`calibration`, `adaptive`, `intervals` and `verdicts` each write a part of docs/calibration.md, `policies` and
+`selection` the figures and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md,
+`guardrails` docs/guardrails-measured.md.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.studies.adaptive import adaptive
 from benchmarks.studies.blocks import write_block
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
@@ -66,6 +67,11 @@ def of_guardrails(runs: int | None) -> None:
     guardrails(runs=runs or 1_000)
 
 
+def of_adaptive(runs: int | None) -> None:
+    """The lift under Thompson sampling, stratified, by AIPW and naive; its part of docs/calibration.md."""
+    adaptive(runs=runs or 2_000, seed=SEED)
+
+
 def of_intervals(runs: int | None) -> None:
     """Coverage at one look, metric by metric; its part of docs/calibration.md."""
     intervals(runs=runs or 2_000, seed=SEED)
@@ -117,6 +123,7 @@ def block(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
 
 STUDIES: dict[str, Callable[[int | None], None]] = {
     "calibration": calibration,
+    "adaptive": of_adaptive,
     "policies": of_policies,
     "delays": of_delays,
     "guardrails": of_guardrails,

@@ -75,7 +75,7 @@ def read_aipw(
         key = variant.key
         own[key] = missing[key] or unknown or arms.own(key) or Reason.INSUFFICIENT_DATA
         if key != control:
-            pairs[key] = missing[control] or missing[key] or unknown or _pair(table, arms, key, control)
+            pairs[key] = missing[control] or missing[key] or unknown or arms.compared(key, control)
     comparable = {key: pair for key, pair in pairs.items() if isinstance(pair, Pair)}
     ranking = rank(comparable, control, sign=definition.sign, seed=seed) if comparable else None
     return Reading(definition, table, control, own, pairs, ranking)
@@ -103,6 +103,12 @@ def read_shown(
     return read_metric(experiment, cohort, definition, by_epoch=by_epoch, seed=seed, table=table)
 
 
+def pair_by_aipw(table: Table, inverse: Inverse, treatment: str, control: str) -> Pair | Reason:
+    """A treatment and control by AIPW, or why that cannot be had."""
+    known = _Arms(table, inverse).compared(treatment, control) if inverse.is_known else None
+    return known or Reason.PROPENSITY_UNKNOWN
+
+
 def unpaired(reading: Reading) -> Reading:
     """The same without comparisons: each variant's own figures, of units that were not the same shoppers."""
     return replace(reading, pairs=dict.fromkeys(reading.pairs, Reason.NOT_COMPARABLE), ranking=None)
@@ -122,14 +128,6 @@ def increments(table: Table, inverse: Inverse, treatment: str, control: str) -> 
         columns = np.stack([units, weight, lift, variance]).T
         rows += [Increment(side.places[i], *map(float, columns[i])) for i in np.flatnonzero(weight)]
     return rows
-
-
-def _pair(table: Table, arms: "_Arms", treatment: str, control: str) -> Pair | Reason:
-    (first, terms), (second, _) = arms.pair(treatment, control)
-    if not terms:
-        has_units = all(table.size(arm, table.all_units) > 0 for arm in (treatment, control))
-        return Reason.NOT_COMPARABLE if has_units else Reason.INSUFFICIENT_DATA
-    return pair_of(first, second) or Reason.INSUFFICIENT_DATA
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +181,15 @@ class _Arms:
     def pair(self, *arms: str) -> list[tuple[Estimate | None, Terms]]:
         """Each arm with the weights they have in common."""
         return [(_estimate(self._table, terms), terms) for terms in self._terms(arms)]
+
+    def compared(self, treatment: str, control: str) -> Pair | Reason:
+        """The pair, or why there is none."""
+        (first, terms), (second, _) = self.pair(treatment, control)
+        if not terms:
+            table = self._table
+            has_units = all(table.size(arm, table.all_units) > 0 for arm in (treatment, control))
+            return Reason.NOT_COMPARABLE if has_units else Reason.INSUFFICIENT_DATA
+        return pair_of(first, second) or Reason.INSUFFICIENT_DATA
 
     def _terms(self, arms: Sequence[str]) -> list[Terms]:
         terms: list[Terms] = [[] for _ in arms]
