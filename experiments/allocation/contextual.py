@@ -119,10 +119,10 @@ class ContextualDraws:
         least = np.maximum.reduce(scores)
         least -= np.abs(x).dot(self._doubt)
         near = scores >= least
-        counts = np.add.reduce(near, axis=1, dtype=np.int32).tolist()
+        counts = np.add.reduce(near, axis=1, dtype=np.uint16).tolist()  # of 10,000 draws at most
         if sum(counts) != self._shape[1]:
             self._settle(near, [self.keys.index(key) for key in keys], row)
-            counts = np.add.reduce(near, axis=1, dtype=np.int32).tolist()
+            counts = np.add.reduce(near, axis=1, dtype=np.uint16).tolist()
         return list(zip(keys, counts, strict=True))
 
     def _settle(self, near: NDArray[np.bool_], arms: Sequence[int], row: Row) -> None:
@@ -146,13 +146,13 @@ class ContextualDraws:
         won = self._won(tuple(candidates), row)
         floor = self.floor * WHOLE
         scale = (1.0 - self.control_share - (len(won) - 1) * self.floor) * WHOLE / self._shape[1]
-        shares = dict.fromkeys(candidates, 0)
-        for key, count in won:
-            shares[key] = int(floor + scale * count)
-        for caps in (self.caps, capped or {}):
-            for key, cap in caps.items():
-                if key in shares:
-                    shares[key] = min(shares[key], int(cap * WHOLE))
+        shares = {key: int(floor + scale * count) for key, count in won}
+        if candidates != self.keys:  # in another order, or with one that has come since
+            shares = dict.fromkeys(candidates, 0) | shares
+        for caps in (self.caps, capped):
+            if caps:
+                bound = {key: int(cap * WHOLE) for key, cap in caps.items() if key in shares}
+                shares |= {key: min(shares[key], most) for key, most in bound.items()}
         shares[self.control] = 0
         shares[self.control] = WHOLE - sum(shares.values())
         return shares
