@@ -1,8 +1,8 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration`, `adaptive`, `intervals` and `verdicts` each write a part of docs/calibration.md, `policies` and
-`selection` the figures and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md,
-`guardrails` docs/guardrails-measured.md.
+`calibration`, `adaptive`, `intervals`, `verdicts`, `peeking` and `mismatch` each write a part of
+docs/calibration.md, `policies` and `selection` the figures and the chart of docs/policies.md, `delays` the
+figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.studies import mismatch, peeking
 from benchmarks.studies.adaptive import adaptive
 from benchmarks.studies.blocks import write_block
 from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
@@ -50,6 +51,18 @@ def calibration(runs: int | None) -> None:
     looks = worst_look(DESIGNS["daily, guardrails"], runs=max(1, runs // 2), seed=SEED)
     print(f"looks: {looks}", file=sys.stderr, flush=True)
     write_block(PAGE, "moving shares", block(rows, looks, runs))
+
+
+def of_peeking(runs: int | None) -> None:
+    """False alarms of whoever looks all the time; its part of docs/calibration.md."""
+    runs = runs or 2_000
+    write_block(PAGE, "peeking", peeking.block(peeking.all_worlds(runs, SEED), runs, SEED))
+
+
+def of_mismatch(runs: int | None) -> None:
+    """Lost exposures found, and false alarms; its part of docs/calibration.md."""
+    runs = runs or 2_000
+    write_block(PAGE, "mismatch", mismatch.block(mismatch.all_worlds(runs, SEED), runs, SEED))
 
 
 def of_policies(runs: int | None) -> None:
@@ -130,6 +143,8 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "selection": of_selection,
     "intervals": of_intervals,
     "verdicts": of_verdicts,
+    "peeking": of_peeking,
+    "mismatch": of_mismatch,
 }
 
 

@@ -1,0 +1,209 @@
+"""False alarms of whoever looks 200 times: of credible intervals, and of confidence sequences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.studies.looking import (
+    ARMS,
+    Allocate,
+    Looks,
+    Shop,
+    evenly,
+    experiment_of,
+    simulate,
+    thompson,
+)
+from experiments.analysis.aipw import increments
+from experiments.analysis.inverse import by_shares
+from experiments.analysis.metrics import MetricDefinition, metric_definitions
+from experiments.analysis.report import Sequential
+from experiments.analysis.sequential_lifts import lift_of_increments, lift_of_sums
+from experiments.analysis.strata import Table
+from experiments.analysis.sums import WEIGHT_ONE, PairSums
+from experiments.model import PolicyKind
+
+LOOKS = 200
+SCREEN = 2.5
+"""Standard errors below which no sequence can alarm: their half-width is never less than 3.04."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Where nothing is different, and for how many units somebody looks."""
+
+    shop: Shop
+    metric: str
+    batch: int = 500
+    is_bandit: bool = False
+
+
+WORLDS = {
+    "conversion 10 %": World(Shop(0.10), "conversion_rate"),
+    "conversion 3 %": World(Shop(0.03), "conversion_rate"),
+    "conversion rising from 5 to 15 %": World(Shop(0.10, rising=True), "conversion_rate"),
+    "order value on every unit, CV 1": World(Shop(1.0), "revenue_per_unit"),
+    "money, 97 % zeros": World(Shop(0.03), "revenue_per_unit"),
+    "money, 97 % zeros, heavy tail": World(Shop(0.03, sigma=1.6), "revenue_per_unit"),
+    "AOV, several orders per unit": World(Shop(0.30, more_orders=0.5), "aov"),
+    "Thompson, conversion 10 %": World(Shop(0.10), "conversion_rate", 250, is_bandit=True),
+    "Thompson, conversion rising from 5 to 15 %": World(
+        Shop(0.10, rising=True), "conversion_rate", 250, is_bandit=True
+    ),
+    "Thompson, money, 90 % zeros": World(Shop(0.10), "revenue_per_unit", 250, is_bandit=True),
+    "Thompson, AOV, several orders": World(Shop(0.10, more_orders=0.5), "aov", 250, is_bandit=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Shares of the lifts with at least one false alarm, and how wide the sequence is in the end."""
+
+    world: str
+    lifts: int
+    credible: float
+    sequential: float
+    multiple: float  # half-width of the sequence over the standard error at the last look, median
+
+
+def peeking(name: str, world: World, *, runs: int, seed: int, looks: int = LOOKS) -> Row:
+    """Simulate a world and look after every batch."""
+    keys = ARMS if world.is_bandit else ARMS[:2]
+    experiment = experiment_of(keys, PolicyKind.THOMPSON if world.is_bandit else PolicyKind.FIXED)
+    definition = metric_definitions(experiment)[world.metric]
+    watched: list[_Watched] = []
+    for run_no in range(runs):
+        rng = np.random.default_rng([seed, run_no])
+        allocate: Allocate = thompson(2, experiment) if world.is_bandit else evenly(keys)
+        found = simulate(world.shop, looks, world.batch, rng, allocate, metrics=[world.metric])
+        watched += [_watch(found, definition, key, is_bandit=world.is_bandit) for key in keys[1:]]
+    return Row(
+        name,
+        len(watched),
+        float(np.mean([one.credible for one in watched])),
+        float(np.mean([one.sequential for one in watched])),
+        float(np.median([one.multiple for one in watched])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """One lift, looked at to the end."""
+
+    credible: bool
+    sequential: bool
+    multiple: float
+
+
+def table_of(looks: Looks, definition: MetricDefinition, last: int) -> Table:
+    """The read-out's table after a look: sums by arm and epoch."""
+    sums: dict[tuple[str, int, int], PairSums] = {}
+    units: dict[tuple[int, int], float] = {}
+    epochs = np.asarray(looks.epoch[: last + 1])
+    batches = looks.sums[definition.key][: last + 1]
+    for epoch in np.unique(epochs).tolist():
+        rows = batches[epochs == epoch].sum(axis=0).tolist()
+        units[1, epoch] = float(sum(row[0] for row in rows))
+        for key, row in zip(ARMS, rows, strict=True):
+            n, x, y, xx, xy, yy = (WEIGHT_ONE * value for value in row)
+            if n:
+                sums[key, 1, epoch] = PairSums(n, x, y, xx, xy, yy, definition.scale)
+    keys = frozenset(looks.shares[0])
+    return Table(definition, sums, {1: keys}, units, {1: tuple(units)}, keys, {})
+
+
+def sequence_at(looks: Looks, definition: MetricDefinition, last: int, key: str) -> Sequential | None:
+    """The confidence sequence as the report has it after a look."""
+    table = table_of(looks, definition, last)
+    if len(looks.shares) == 1:
+        found = lift_of_sums(table, key, ARMS[0])
+    else:
+        shares = {(1, epoch): shares for epoch, shares in enumerate(looks.shares)}
+        found = lift_of_increments(table, by_shares(table, shares), key, ARMS[0])
+    return found if isinstance(found, Sequential) else None
+
+
+def _watch(looks: Looks, definition: MetricDefinition, key: str, *, is_bandit: bool) -> _Watched:
+    scores = _by_increments(looks, definition, key) if is_bandit else _by_sums(looks, definition, key)
+    alarmed = False
+    for look in _screened(scores):
+        found = sequence_at(looks, definition, look, key)
+        if found is not None and found.ci_low is not None and found.ci_high is not None:
+            alarmed = not found.ci_low <= 0.0 <= found.ci_high
+        if alarmed:
+            break
+    last = sequence_at(looks, definition, len(looks.epoch) - 1, key)
+    multiple = np.nan
+    if last is not None and last.value is not None and last.ci_high is not None and scores[-1]:
+        multiple = abs((last.ci_high - last.value) / last.value * scores[-1])
+    return _Watched(bool(np.any(np.abs(scores) > 1.96)), alarmed, float(multiple))
+
+
+def _screened(scores: NDArray[np.float64]) -> Iterator[int]:
+    """Looks worth the whole calculation, and the one after: a score holds for the epoch that it ends."""
+    near = np.abs(scores) > SCREEN
+    near[1:] |= near[:-1]
+    near[:-1] |= near[1:]
+    yield from np.flatnonzero(near).tolist()
+
+
+def _by_sums(looks: Looks, definition: MetricDefinition, key: str) -> NDArray[np.float64]:
+    """The lift in standard errors after each look, all units pooled."""
+    sums = np.cumsum(looks.sums[definition.key], axis=0).astype(float)
+    arms = [sums[:, ARMS.index(arm)].T for arm in (key, ARMS[0])]
+    figures: list[NDArray[np.float64]] = []
+    errors: list[NDArray[np.float64]] = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for n, x, y, xx, xy, yy in arms:
+            ratio = x / y
+            figures.append(ratio)
+            errors.append((xx - 2 * ratio * xy + ratio**2 * yy) / (y / n) ** 2 / n**2)
+        scores = (figures[0] - figures[1]) / np.sqrt(errors[0] + errors[1])
+    return np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _by_increments(looks: Looks, definition: MetricDefinition, key: str) -> NDArray[np.float64]:
+    """The same by AIPW: after the last look of every epoch, from the increments up to it."""
+    table = table_of(looks, definition, len(looks.epoch) - 1)
+    shares = {(1, epoch): shares for epoch, shares in enumerate(looks.shares)}
+    rows = increments(table, by_shares(table, shares), key, ARMS[0])
+    weights = np.array([row.weight * row.units for row in rows])
+    whole = np.cumsum(weights)
+    lift = np.cumsum(weights * [row.lift for row in rows]) / whole
+    error = np.sqrt(np.cumsum(weights**2 * [row.variance for row in rows])) / whole
+    by_epoch = dict(zip((row.place[1] for row in rows), (lift / error).tolist(), strict=True))
+    return np.array([by_epoch.get(epoch, 0.0) for epoch in looks.epoch])
+
+
+def block(rows: Sequence[Row], runs: int, seed: int) -> str:
+    """The study's part of docs/calibration.md."""
+    error = 1.96 * np.sqrt(0.05 * 0.95 / runs)
+    lines = [
+        f"{LOOKS} looks at arms that are equal, {runs:,} runs of each world, seed {seed}: the part of the",
+        "lifts whose 95 % interval left 0 out at some look. Fixed shares: two arms, 100,000 units. Thompson:",
+        "three arms, 50,000 units, control share 0.10, floor 0.02, shares up to 100 times anew, AIPW.",
+        "`width` is the half-width of the sequence in standard errors at the last look, where a credible",
+        f"interval has 1.96. At a true 5 % a share would err by {error:.3f}.",
+        "",
+        "| world | lifts | credible interval | confidence sequence | width |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.world} | {row.lifts} | {row.credible:.3f} | {row.sequential:.3f} | {row.multiple:.2f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def all_worlds(runs: int, seed: int) -> list[Row]:
+    """Every world's row, told as it comes."""
+    rows: list[Row] = []
+    for name, world in WORLDS.items():
+        rows.append(peeking(name, world, runs=runs, seed=seed))
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
