@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from experiments.analysis.closed_form import figures
-from experiments.analysis.cohorts import Cohorts, cohort_of
-from experiments.analysis.crossover import CROSSOVER, without_crossover
+from experiments.analysis.cohorts import Cohorts
+from experiments.analysis.crossover import reading_without_crossover
 from experiments.analysis.cuped import (
     Covariate,
     covariate_of,
@@ -124,8 +124,6 @@ class _Beside:
         return self.final.figures(reading, variant, by_epoch=self._by_epoch)
 
     def _without_crossover(self, reading: Reading) -> Reading | None:
-        cohort = self.cohorts.of(reading.definition.horizon)
-        if reading.definition.key != self.experiment.policy.objective or not cohort.overall(CROSSOVER):
+        if reading.definition.key != self.experiment.policy.objective:
             return None
-        left = cohort_of(without_crossover(cohort.cells, reading.definition))
-        return read_metric(self.experiment, left, reading.definition, by_epoch=self._by_epoch, seed=self.seed)
+        return reading_without_crossover(self.experiment, self.cohorts, reading, seed=self.seed)

@@ -10,11 +10,51 @@ more than the spread of the few.
 from collections.abc import Iterable
 from dataclasses import replace
 
-from experiments.analysis.cohorts import COUNTED
+from experiments.analysis.cohorts import COUNTED, Cohorts, cohort_of
+from experiments.analysis.comparison import Pair
 from experiments.analysis.metrics import MetricDefinition
+from experiments.analysis.reading import Reading, is_adaptive, read_metric
+from experiments.analysis.report import CI_PROB, Check
+from experiments.analysis.wording import Change, Language, metric_in_words, moved
+from experiments.model import Experiment
+from experiments.posteriors.compare import difference
 from experiments.statistics import Cell, Moments, product_name
 
 CROSSOVER = "crossover"
+WARN = 0.01
+"""Share of units seen in two variants above which the figures mix what they compare."""
+
+
+def crossover_check(experiment: Experiment, cohorts: Cohorts, objective: Reading, *, seed: int) -> Check:
+    """How many units were seen in two variants, and what the objective does without them."""
+    units, crossed = cohorts.all.overall("assigned"), cohorts.all.overall(CROSSOVER)
+    share = crossed / units if units else 0.0
+    text = f"{crossed} of {units} units were seen in two variants ({share:.2%})"
+    left = reading_without_crossover(experiment, cohorts, objective, seed=seed)
+    if left is not None:
+        name = metric_in_words(objective.definition.key, experiment.unit)
+        for key, pair in left.pairs.items():
+            if isinstance(pair, Pair):
+                change = moved(objective.definition, experiment.currency, lift_of(pair), Language.EN)
+                text += f"; without them the {name} of {key} {change}"
+    if share <= WARN:
+        return Check("crossover", "ok", text)
+    remedy = (
+        "Identify visitors before their first assignment, or make the customer the unit; until then decide "
+        "by the figures without them."
+    )
+    return Check("crossover", "warn", text, remedy)
+
+
+def reading_without_crossover(
+    experiment: Experiment, cohorts: Cohorts, reading: Reading, *, seed: int
+) -> Reading | None:
+    """The metric without the units seen in two variants; None where there are none."""
+    cohort = cohorts.of(reading.definition.horizon)
+    if not cohort.overall(CROSSOVER):
+        return None
+    left = cohort_of(without_crossover(cohort.cells, reading.definition))
+    return read_metric(experiment, left, reading.definition, by_epoch=is_adaptive(experiment), seed=seed)
 
 
 def without_crossover(cells: Iterable[Cell], definition: MetricDefinition) -> list[Cell]:
@@ -30,6 +70,12 @@ def without_crossover(cells: Iterable[Cell], definition: MetricDefinition) -> li
     """
     features = sorted({"units", *definition.numerator, *definition.denominator})
     return [_reduced(cell, features) if cell.moments.sum(CROSSOVER) else cell for cell in cells]
+
+
+def lift_of(pair: Pair) -> Change:
+    """The absolute lift with its interval."""
+    low, high = difference(pair.treatment_posterior, pair.control_posterior).interval(CI_PROB)
+    return Change(pair.lift_abs, float(low), float(high))
 
 
 def _reduced(cell: Cell, features: list[str]) -> Cell:

@@ -15,6 +15,7 @@ from experiments.analysis.adaptive import methods_check, with_aipw
 from experiments.analysis.aipw import read_shown, unpaired
 from experiments.analysis.beside import with_figures_beside
 from experiments.analysis.checks import checks_of
+from experiments.analysis.checks_outcomes import LateEvents
 from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
 from experiments.analysis.comparison import Pair, oriented
@@ -60,6 +61,7 @@ def read_out(
     states: GuardrailStates | None = None,
     epoch_shares: EpochShares | None = None,
     stop: Mapping[str, Any] | None = None,
+    late: LateEvents | None = None,
     seed: int = 0,
 ) -> Report:
     """The report of an experiment at `now`, from its rollup cells.
@@ -122,9 +124,11 @@ def read_out(
         checks=checks_of(
             experiment,
             cohorts,
+            readings.by_own_units,
             only_matured=only_matured,
-            objective=objective.table,
             stop=stop or _stop(experiment, objective, days, now),
+            late=late,
+            seed=seed,
         )
         + tuple(methods),
         days=days,
