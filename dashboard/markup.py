@@ -153,12 +153,13 @@ def metric_cell(found: Reading, scale: words.Scale, currency: str, *, is_control
 
 
 def full_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: bool) -> str:
-    """`metric_cell` with everything else the report has: the lift's interval, capped and plain figures."""
+    """`metric_cell` with everything else the report has: the lift's interval, the lift told in other ways."""
     if found.value.value is None:
         return why_cell(found.value.reason)
     subs = _under(found, scale, currency, is_control)
     if not is_control:
         subs += [_lift("", found.lift_rel), _lift("capped ", found.capped_lift)]
+        subs += [_lift("by propensity, ", found.aipw_lift), _lift("plain ", found.naive_lift)]
         if found.prob_beats_control is not None:
             subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
     if found.naive is not None:

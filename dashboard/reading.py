@@ -43,8 +43,9 @@ class Interval:
 class Reading:
     """One metric of one variant, as the report gives it.
 
-    `naive` is the value not corrected for changing shares, `capped_lift` the relative lift with the largest
-    totals capped; both only where the report has them.
+    `naive` and `naive_lift` are value and relative lift not corrected for changing shares, `aipw_lift` the
+    lift corrected by propensities, `capped_lift` that with the largest totals capped; each only where the
+    report has it.
     """
 
     value: Interval
@@ -55,6 +56,8 @@ class Reading:
     ci_prob: float
     reason: str | None
     naive: float | None = None
+    naive_lift: Interval = Interval()
+    aipw_lift: Interval = Interval()
     capped_lift: Interval = Interval()
 
 
@@ -71,6 +74,8 @@ def reading(variant: Json, metric: str) -> Reading:
         ci_prob=_number(block.get("ci_prob")) or 0.95,
         reason=reason,
         naive=_number(_object(block.get("naive")).get("value")),
+        naive_lift=_interval(_object(block.get("naive")).get("lift_rel"), None),
+        aipw_lift=_interval(_object(block.get("aipw")).get("lift_rel"), None),
         capped_lift=_interval(_object(block.get("winsorised")).get("lift_rel"), None),
     )
 

@@ -240,7 +240,9 @@ def _guardrail(document: Json, report: Json, guardrail: Json) -> None:
 
 def _check(item: Json) -> tuple[str, str, str]:
     state = str(item.get("state"))
-    return state, *words.check(str(item.get("name")), state, str(item.get("detail") or ""))
+    remedy = item.get("remedy")
+    known = None if remedy is None else str(remedy)
+    return state, *words.check(str(item.get("name")), state, str(item.get("detail") or ""), known)
 
 
 def _trouble(document: Json, report: Json, guardrail: Json) -> str:

@@ -59,6 +59,7 @@ _REASONS = {
     "insufficient_data": "Not enough data yet.",
     "unconverted": "Some orders are in a currency without a rate: add it to the store's settings.",
     "is_control": "This is the control itself.",
+    "propensity_unknown": "With which shares some visitors were assigned is on no record.",
     "control_near_zero": "The control's figure is too close to zero for a relative change.",
 }
 
@@ -74,6 +75,10 @@ _CHECKS = {
     "candidate_sets": (
         "Comparable with control",
         "Look at the audience and the offers' rules: too few visitors could get control and an offer alike.",
+    ),
+    "methods": (
+        "Corrected and plain lifts agree",
+        "Decide by the corrected figures: the plain ones compare different times.",
     ),
     "burn_in": ("Burn-in", "Wait: until then shares do not follow their results."),
     "stop_rule": ("Stop rule", "Decide: promote a variant, or stop the experiment."),
@@ -171,9 +176,13 @@ def reason(code: str | None) -> str:
     return _REASONS.get(code, spoken(code) + ".")
 
 
-def check(name: str, state: str, detail: str) -> tuple[str, str]:
-    """What a check looks at, and its finding; when it is not in order, what to do about it too."""
-    title, remedy = _CHECKS.get(name, (spoken(name), ""))
+def check(name: str, state: str, detail: str, remedy: str | None = None) -> tuple[str, str]:
+    """What a check looks at, and its finding; when it is not in order, what to do about it too.
+
+    The report's own `remedy` fits the case best; without one, what usually helps.
+    """
+    title, usual = _CHECKS.get(name, (spoken(name), ""))
+    remedy = usual if remedy is None else remedy
     finding = sentence(detail)
     return title, finding if state == "ok" or not remedy else f"{finding} {remedy}".strip()
 

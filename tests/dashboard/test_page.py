@@ -273,10 +273,13 @@ def test_versions_are_fetched_again_only_when_there_is_a_new_one(fake, page_of) 
 
 def test_plain_and_capped_figures_stand_beside_the_corrected_one(fake, page_of) -> None:
     block = fake.report["variants"][1]["metrics"]["margin_per_unit"]
-    block["naive"] = {"value": 777.0}
+    block["naive"] = {"value": 777.0, "lift_rel": {"value": 0.31, "ci_low": 0.2, "ci_high": 0.4}}
+    block["aipw"] = {"lift_rel": {"value": 0.05, "ci_low": 0.035, "ci_high": 0.065}}
     block["winsorised"] = {"lift_rel": {"value": 0.05, "ci_low": 0.042, "ci_high": 0.063}}
     html = page_of(fake.url).html
     assert "plain €7.77" in html
+    assert "plain lift +20.0\u202f% to +40.0\u202f%" in html
+    assert "by propensity, lift +3.5\u202f% to +6.5\u202f%" in html
     assert "capped lift +4.2\u202f% to +6.3\u202f%" in html
 
 

@@ -80,6 +80,7 @@ def test_a_check_in_order_gives_no_advice_and_one_in_trouble_does() -> None:
     assert words.check("unconverted", "ok", "0 orders") == ("Currencies converted", "0 orders.")
     assert "fx_rates" in words.check("unconverted", "warn", "3 orders")[1]
     assert words.check("new_check", "warn", "look") == ("New check", "Look.")
+    assert words.check("methods", "warn", "they part", "Look at it.")[1] == "They part. Look at it."
 
 
 def test_the_leader_is_the_verdicts_variant_else_the_most_probably_best() -> None:
