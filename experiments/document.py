@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.document_changes import check_change
 from experiments.document_features import features_document, features_of
+from experiments.document_reading import priors_of, reading_document, verdict_of
 from experiments.document_rules import rule_faults
 from experiments.document_safety import breakers_of, ramp_of, safety_document
 from experiments.document_schema import experiment_schema
@@ -91,6 +92,7 @@ def to_document(experiment: Experiment) -> dict[str, Any]:
         "priority": experiment.priority,
         "layer": experiment.layer,
         "stop_rule": _stop_document(experiment.stop_rule),
+        **reading_document(experiment.verdict, experiment.priors),
         "salt": experiment.salt,
     }
 
@@ -117,6 +119,8 @@ def _experiment(cleaned: _Document) -> Experiment:
         priority=cleaned["priority"],
         layer=cleaned["layer"],
         stop_rule=_stop_rule(cleaned["stop_rule"]),
+        verdict=verdict_of(cleaned["verdict"]),
+        priors=priors_of(cleaned["priors"]),
         salt=cleaned["salt"] or cleaned["key"],
     )
 

@@ -43,7 +43,7 @@ PRIOR: Json = {
     "type": ["object", "null"],
 }
 
-_WARM_VARIANT = closed(
+WARM_VARIANT = closed(
     {
         "experiment": described(KEY, "The experiment that knows it, of the same store."),
         "variant": described(KEY, "Its variant there: the same offer, or a similar one."),
@@ -97,7 +97,7 @@ WARM_START: Json = {
                 "description": "By variant: that of a past experiment whose results it begins with.",
                 "propertyNames": KEY,
                 "maxProperties": 128,
-                "additionalProperties": _WARM_VARIANT,
+                "additionalProperties": WARM_VARIANT,
                 "default": {},
             },
         },

@@ -17,6 +17,7 @@ from experiments.document_policy_rules import (
     stop_rule_faults,
     warm_start_faults,
 )
+from experiments.document_reading import reading_faults
 from experiments.document_safety import safety_faults
 from experiments.eligibility import condition_faults
 from experiments.errors import FieldError
@@ -161,6 +162,7 @@ def _priors(document: _Document) -> _Faults:
     yield from feature_faults(policy, kind, len(document.get("variants", [])))
     yield from learning_faults(policy)
     yield from stop_rule_faults(document.get("stop_rule", {}))
+    yield from reading_faults(document, kinds)
     for pointer, metric in _each(document, "metrics"):
         yield from _prior(f"{pointer}/prior", metric.get("prior"), _kind(metric))
         if metric.get("key", INVALID) == objective and metric.get("kind") == MetricKind.NPS:

@@ -7,6 +7,7 @@ Closed objects, every number bounded, no references (it is embedded as it stands
 from copy import deepcopy
 
 from experiments.document_policy_schema import POLICY, PRIOR, STOP_RULE
+from experiments.document_reading import PRIORS, VERDICT
 from experiments.model import Anchor, Direction, MetricKind, OfferKind, UnitKind
 from experiments.schema_parts import (
     DURATION,
@@ -238,6 +239,8 @@ _EXPERIMENT: Json = {
             },
             "layer": described(nullable(KEY), "Experiments of one layer exclude each other.", default=None),
             "stop_rule": STOP_RULE,
+            "verdict": VERDICT,
+            "priors": PRIORS,
             "salt": described(
                 nullable(ID), "Seed of the split; the experiment's key when null.", default=None
             ),

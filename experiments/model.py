@@ -357,6 +357,7 @@ class Experiment:
     stop_rule: StopRule = StopRule()
     salt: str = ""
     verdict: VerdictSettings = VerdictSettings()
+    priors: Mapping[str, Prior | WarmSource] = field(default_factory=dict[str, Prior | WarmSource])
 
     @property
     def control(self) -> Variant:

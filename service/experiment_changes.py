@@ -15,7 +15,7 @@ from experiments.analysis.metrics import metric_definitions
 from experiments.document import check_change, experiment_schema, parse_document, to_document
 from experiments.errors import FieldError, InvalidDocument
 from experiments.json_schema import child
-from experiments.model import Experiment, Lifecycle, VariantState
+from experiments.model import Experiment, Lifecycle, VariantState, WarmSource
 from service.catalogue import StoreState
 from service.jobs.allocator import publish_first, republish
 from service.ledger import schema
@@ -294,31 +294,46 @@ def _variant(experiment: Experiment, key: str) -> Any:
 
 
 def check_sources(change: Change, experiment: Experiment) -> None:
-    """Refuse a warm start from what the store does not have, or what cannot be compared with it."""
+    """Refuse a warm start or a prior from what the store does not have, or what cannot be compared with it."""
     warm = experiment.policy.warm_start
+    objective = experiment.policy.objective
     faults: list[FieldError] = []
     for key, source in {} if warm is None else warm.variants.items():
-        pointer = child("/policy/warm_start/variants", key)
-        there = experiment if source.experiment == experiment.key else _known(change, source.experiment)
-        if there is None:
-            remedy = f"there is no experiment {source.experiment} in this store"
-            faults.append(FieldError(f"{pointer}/experiment", "unknown_experiment", remedy))
-            continue
-        if source.variant not in {variant.key for variant in there.variants} - (
-            {key} if there is experiment else set()
-        ):
-            remedy = f"is no other variant of {source.experiment}"
-            faults.append(FieldError(f"{pointer}/variant", "unknown_variant", remedy))
-        metric = metric_definitions(experiment)[experiment.policy.objective]
-        theirs = metric_definitions(there).get(metric.key)
-        if theirs is None or theirs.kind is not metric.kind:
-            remedy = f"{source.experiment} has no metric {metric.key} of that kind to learn from"
-            faults.append(FieldError(f"{pointer}/experiment", "unknown_metric", remedy))
-        if metric.unconverted is not None and there.currency != experiment.currency:
-            remedy = f"{source.experiment} counts in {there.currency}; money does not carry over"
-            faults.append(FieldError(f"{pointer}/experiment", "other_currency", remedy))
+        faults += _source_faults(
+            change, experiment, child("/policy/warm_start/variants", key), source, objective, key
+        )
+    for key, source in experiment.priors.items():
+        if isinstance(source, WarmSource):
+            faults += _source_faults(change, experiment, child("/priors", key), source, key, None)
     if faults:
         raise InvalidDocument(tuple(faults))
+
+
+def _source_faults(
+    change: Change, experiment: Experiment, pointer: str, source: WarmSource, metric_key: str, own: str | None
+) -> list[FieldError]:
+    """What keeps the metric's results there from being known here; `own` is the variant that begins with them.
+
+    A prior of the report is about other units than the report's own: it comes from another experiment.
+    """
+    there = experiment if source.experiment == experiment.key else _known(change, source.experiment)
+    if there is None or (own is None and there is experiment):
+        remedy = f"there is no {'other ' * (own is None)}experiment {source.experiment} in this store"
+        return [FieldError(f"{pointer}/experiment", "unknown_experiment", remedy)]
+    faults: list[FieldError] = []
+    others = {variant.key for variant in there.variants} - ({own} if there is experiment else set())
+    if source.variant not in others:
+        remedy = f"is no other variant of {source.experiment}"
+        faults.append(FieldError(f"{pointer}/variant", "unknown_variant", remedy))
+    metric = metric_definitions(experiment)[metric_key]
+    theirs = metric_definitions(there).get(metric_key)
+    if theirs is None or theirs.kind is not metric.kind:
+        remedy = f"{source.experiment} has no metric {metric_key} of that kind to learn from"
+        faults.append(FieldError(f"{pointer}/experiment", "unknown_metric", remedy))
+    if metric.unconverted is not None and there.currency != experiment.currency:
+        remedy = f"{source.experiment} counts in {there.currency}; money does not carry over"
+        faults.append(FieldError(f"{pointer}/experiment", "other_currency", remedy))
+    return faults
 
 
 def _known(change: Change, key: str) -> Experiment | None:
