@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.studies import policies as study
-from benchmarks.studies.chart import line_chart, ticks
+from benchmarks.studies.chart import Dot, dot_chart, line_chart, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,6 +31,18 @@ def test_a_chart_puts_points_where_they_belong() -> None:
     assert first == "64.0,368.0 380.0,212.0 696.0,56.0"
     assert second == "64.0,336.8"
     assert {"Title", "across", "up", "one", "two", "100"} <= {node.text for node in drawn.iter(f"{SVG}text")}
+
+
+def test_shares_stand_beside_their_bands() -> None:
+    """From 90 to 100 % over 630 pixels from 66 (six letters): 95 % in the middle, 91 % a tenth in."""
+    dots = [Dot("within", 0.95, 0.94, 0.96), Dot("beyond", 0.91, 0.94, 1.0, is_gated=False)]
+    drawn = ElementTree.fromstring(dot_chart("Title", "across", dots, 0.95))
+    good, bad = drawn.iter(f"{SVG}circle")
+    assert [good.get("cx"), bad.get("cx")] == ["381.0", "129.0"]
+    assert good.get("stroke") == good.get("fill") != bad.get("stroke")
+    assert bad.get("fill") == "#ffffff", "hollow: not held to its band"
+    assert [band.get("width") for band in drawn.iter(f"{SVG}rect")][1:] == ["126.0", "378.0"]
+    assert {"within", "beyond", "90%", "100%"} <= {node.text for node in drawn.iter(f"{SVG}text")}
 
 
 def test_the_study_of_policies_writes_its_part_of_the_page(

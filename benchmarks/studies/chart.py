@@ -1,6 +1,10 @@
-"""A chart of a few lines as SVG: no library draws it, so that every Python writes the same file."""
+"""Charts of a few lines, and of shares in a column, as SVG.
+
+No library draws them, so that every Python writes the same file.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil, floor, log10
 
 Point = tuple[float, float]
@@ -22,13 +26,7 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Mapping[str, Seque
             HEIGHT - BOTTOM - y / y_ticks[-1] * (HEIGHT - TOP - BOTTOM),
         )
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}" font-family="sans-serif" font-size="13" fill="#222222" role="img">',
-        f"<title>{title}</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        f'<text x="{LEFT}" y="28" font-size="16" font-weight="bold">{title}</text>',
-    ]
+    parts = _head(title, HEIGHT)
     for tick in y_ticks:
         x, y = place(0, tick)
         parts.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#dddddd"/>')
@@ -60,3 +58,66 @@ def ticks(greatest: float) -> list[float]:
     unit = 10.0 ** floor(log10(greatest / 4))
     step = next(factor * unit for factor in (1, 2, 5, 10) if greatest <= 8 * factor * unit)
     return [number * step for number in range(ceil(greatest / step - 1e-9) + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A measured share, the band in which chance alone would leave it, and whether it is held to that."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    is_gated: bool = True
+
+
+def dot_chart(title: str, x_label: str, dots: Sequence[Dot], reference: float) -> str:
+    """Shares from top to bottom, each beside the band of chance around the reference, as SVG.
+
+    A dot outside its band is drawn in the second colour; one that is not held to it is hollow.
+    """
+    least = floor(20 * min(min(dot.value, dot.low) for dot in dots)) / 20
+    most = min(1.0, ceil(20 * max(max(dot.value, dot.high) for dot in dots)) / 20)
+    left, row = 24 + 7 * max(len(dot.label) for dot in dots), 22
+    height = TOP + row * len(dots) + BOTTOM
+
+    def place(share: float) -> float:
+        return left + (share - least) / (most - least) * (WIDTH - left - RIGHT)
+
+    parts = _head(title, height)
+    step = 0.01 if most - least <= 0.11 else 0.05 if most - least <= 0.41 else 0.2
+    for number in range(ceil(least / step - 1e-9), floor(most / step + 1e-9) + 1):
+        x = place(number * step)
+        parts.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="#dddddd"/>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{height - BOTTOM + 18}" text-anchor="middle">{number * step:.0%}</text>'
+        )
+    lines: list[str] = []
+    for number, dot in enumerate(dots):
+        y = TOP + row * (number + 0.5)
+        colour = COLOURS[0 if dot.low <= dot.value <= dot.high else 1]
+        fill = colour if dot.is_gated else "#ffffff"
+        low, high = place(dot.low), place(dot.high)
+        parts.append(f'<text x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">{dot.label}</text>')
+        parts.append(
+            f'<rect x="{low:.1f}" y="{y - 6:.1f}" width="{high - low:.1f}" height="12" fill="#e8eef4"/>'
+        )
+        lines.append(
+            f'<circle cx="{place(dot.value):.1f}" cy="{y:.1f}" r="4.5" stroke="{colour}" fill="{fill}"/>'
+        )
+    x = place(reference)
+    parts.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="#222222"/>')
+    parts += lines
+    middle = (left + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle:.1f}" y="{height - 12}" text-anchor="middle">{x_label}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _head(title: str, height: float) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" font-family="sans-serif" font-size="13" fill="#222222" role="img">',
+        f"<title>{title}</title>",
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="24" y="28" font-size="16" font-weight="bold">{title}</text>',
+    ]
