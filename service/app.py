@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from service.api import (
+    analyses,
     assign,
     decisions,
     events,
@@ -38,7 +39,7 @@ from service.gauges import publishing, register
 from service.hot.databases import ledger_of
 from service.hot.sticky import Sticky
 from service.hot.writer import Writer
-from service.jobs import loop
+from service.jobs import analysing, loop
 from service.jobs.folding import Folding
 from service.jobs.leader import Leader
 from service.keys import KeyRing
@@ -55,6 +56,7 @@ ROUTES: list[HTTPRouteHandler] = [
     *reports.router,
     *experiments.router,
     *guardrails.router,
+    *analyses.router,
     *keys.router,
     *ledger.router,
     *units.router,
@@ -90,7 +92,7 @@ def create_app(
     @asynccontextmanager
     async def running(_app: Litestar) -> AsyncGenerator[None, None]:
         await service.writer.start()
-        beside = (loop.run(service), publishing(service), service.last_known.run())
+        beside = (loop.run(service), analysing.run(service), publishing(service), service.last_known.run())
         tasks = [asyncio.create_task(each) for each in beside]
         try:
             yield

@@ -54,10 +54,11 @@ def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
         return FoldAnswer(archive=str(error))  # which file to put back
     except Exception as error:
         # The kind alone: a message may quote what a shopper's event holds.
-        return FoldAnswer(trouble=f"{type(error).__name__} at {_where(error)}")
+        return FoldAnswer(trouble=f"{type(error).__name__} at {where_of(error)}")
 
 
-def _where(error: Exception) -> str:
+def where_of(error: Exception) -> str:
+    """The function and line an error comes from."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

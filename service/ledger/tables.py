@@ -153,6 +153,27 @@ class AnswerCountRow(SQLModel, table=True):
     fallbacks: int = big()  # without the ledger
 
 
+class AnalysisRow(SQLModel, table=True):
+    """A fit of the pooled model that was asked for: queued, under way, or ended with what came of it."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        Index("analysis_experiment", "experiment_no", "analysis_no"),
+        Index("analysis_state", "state", "analysis_no"),
+    )
+    analysis_no: int = _row_no()
+    store_no: int
+    experiment_no: int
+    state: str  # queued | running | done | refused | failed | cancelled
+    settings: dict[str, Any] = _json()
+    created_at_us: int = big()  # these are the machine's times, in simulated stores too
+    started_at_us: int | None = big(nullable=True)
+    ended_at_us: int | None = big(nullable=True)
+    attempt: int = 0  # how often it was begun; who runs it writes only while this is still his
+    lease_until_us: int | None = big(nullable=True)  # then whoever ran it is gone
+    result: dict[str, Any] = _json()  # {} until it has ended
+
+
 class CandidateSetRow(SQLModel, table=True):
     """A set of variants that could have been assigned together."""
 
