@@ -1,8 +1,11 @@
-"""How long after its anchor a unit's outcomes came: what the delay model (`policy.delay: model`) learns from.
+"""How long after its anchor a unit's outcomes came: what delay curves are learned from.
+
+Of orders and refunded orders every experiment keeps them, for what is still to be refunded; of the rest those
+with a delay model (`policy.delay: model`). A unit without an order pays nothing for it.
 
 Ages go into the cell's histograms as `<feature>@<bin>` -> {events of the unit in that bin: units}, and the
 local hour of a unit's anchor as `hour` -> {hour + 1: units}. Both are counts of units, so they are taken
-out again as exactly as they were put in. Only experiments with a delay model pay for them.
+out again as exactly as they were put in.
 
 A horizon is cut at its (j / 24)^3, j = 0 ... 24: seconds apart where most orders come, 12 % of the horizon
 at its end. Bin j holds ages above edge j - 1 up to and including edge j; age 0 lies in bin 1.
@@ -59,6 +62,23 @@ def hour_of(at_us: int, day: date, zone: ZoneInfo) -> int:
     return int((at_us / 1e6 - midnight.timestamp()) // 3600)
 
 
+def order_ages(window: Window, balances: Sequence[tuple[OrderFact, OrderBalance]]) -> dict[str, int]:
+    """The unit's orders and refunded orders by bin of age, as `binned` names; bins without any are left out.
+
+    >>> from experiments.orders import fold_order
+    >>> orders = [OrderFact("o", at_us, "EUR", 900, 400) for at_us in (1, 13823)]
+    >>> order_ages(Window(0, 13824, 13824), [(order, fold_order(order)) for order in orders])
+    {'orders@1': 1, 'orders@24': 1}
+    """
+    counts: dict[str, int] = {}
+    length_us, final_us = window.end_us - window.anchor_us, window.final_us - window.anchor_us
+    within = [pair for pair in balances if window.anchor_us <= pair[0].at_us < window.end_us]
+    _count(counts, "orders", (order.at_us - window.anchor_us for order, _ in within), length_us)
+    refunded = [_first_refund(order) for order, balance in within if balance.is_refunded]
+    _count(counts, REFUNDS, [at - window.anchor_us for at in refunded if at <= window.final_us], final_us)
+    return counts
+
+
 def ages_of(
     experiment: Experiment,
     window: Window,
@@ -66,25 +86,21 @@ def ages_of(
     balances: Sequence[tuple[OrderFact, OrderBalance]],
     customs: Sequence[CustomFact],
 ) -> dict[str, int]:
-    """The unit's events by feature and bin of age, as `binned` names; bins without events are left out.
+    """All the unit's events by feature and bin of age, as `binned` names; bins without events are left out.
 
     >>> from experiments.orders import fold_order
     >>> orders = [OrderFact("o", at_us, "EUR", 900, 400) for at_us in (1, 13823)]
     >>> balances = [(order, fold_order(order)) for order in orders]
     >>> ages_of(Experiment("k", "t", "EUR", ()), Window(0, 13824, 13824), [], balances, [])
-    {'converted@1': 1, 'orders@1': 1, 'orders@24': 1}
+    {'orders@1': 1, 'orders@24': 1, 'converted@1': 1}
     """
-    counts: dict[str, int] = {}
+    counts = order_ages(window, balances)
     length_us = window.end_us - window.anchor_us
     for feature, at_us in _slot_times(slots, window.end_us).items():
         _count(counts, feature, [max(0, at_us - window.anchor_us)], length_us)
-    within = [pair for pair in balances if window.anchor_us <= pair[0].at_us < window.end_us]
-    ordered = [order.at_us - window.anchor_us for order, _ in within]
-    _count(counts, "converted", [min(ordered)] if ordered else [], length_us)
-    _count(counts, "orders", ordered, length_us)
-    final_us = window.final_us - window.anchor_us
-    refunded = [_first_refund(order) for order, balance in within if balance.is_refunded]
-    _count(counts, REFUNDS, [at - window.anchor_us for at in refunded if at <= window.final_us], final_us)
+    times = (order.at_us for order, _ in balances if window.anchor_us <= order.at_us < window.end_us)
+    first_us = min(times, default=None)
+    _count(counts, "converted", [] if first_us is None else [first_us - window.anchor_us], length_us)
     for metric in experiment.metrics:
         horizon_us = length_us if metric.window is None else metric.window // timedelta(microseconds=1)
         since = (fact.at_us - window.anchor_us for fact in customs if fact.name == metric.event)

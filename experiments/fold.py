@@ -6,12 +6,12 @@ assignments they join all give the same contributions, in integers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from experiments.ages import HOURS, Window, ages_of, hour_of
+from experiments.ages import HOURS, Window, ages_of, hour_of, order_ages
 from experiments.allocation.features import Columns
 from experiments.facts import CartFact, Enrolment, OrderFact, Slot, SlotFact, UnitFacts
 from experiments.histogram import bin_of
@@ -157,11 +157,14 @@ def _fold_enrolment(
             _divided(vector, rules.divided, first.share)
     day = local_day(first.at_us if anchor_us is None else anchor_us, rules.time_zone)
     bins = {name: bin_of(total) for name, total in totals.items() if total}
-    if anchor_us is not None and rules.experiment.policy.delay is DelayHandling.MODEL:
+    if anchor_us is not None:
         window = Window(anchor_us, anchor_us + rules.window_us, anchor_us + rules.final_us)
-        bins[HOURS] = 1 + hour_of(anchor_us, day, ZoneInfo(rules.time_zone))
-        bins |= ages_of(rules.experiment, window, slots, balances, facts.customs)
-        vector["refund_loss"] = _refund_loss(rules.experiment.currency, balances, window)
+        if balances:
+            vector["refund_loss"] = _refund_loss(rules.experiment.currency, balances, window)
+            bins |= order_ages(window, balances)
+        if rules.experiment.policy.delay is DelayHandling.MODEL:
+            bins[HOURS] = 1 + hour_of(anchor_us, day, ZoneInfo(rules.time_zone))
+            bins |= ages_of(rules.experiment, window, slots, balances, facts.customs)
     return Contribution(
         unit_no=first.unit_no,
         period=first.period,
@@ -204,8 +207,8 @@ def _orders(
             None if margin is None or rate is None else convert(margin, rate, order.currency, currency)
         )
         age_us = order.at_us - anchor_us
-        if -PRE_PERIOD_US <= age_us < 0:
-            _add(vector, "pre_margin", in_currency or 0)
+        if -PRE_PERIOD_US <= age_us < 0 and rate is not None:
+            _add(vector, "pre_margin", _margin_then(order, balance, rate, currency, anchor_us))
         if age_us < 0:
             continue
         if age_us < REPEAT_HORIZON_US:
@@ -223,6 +226,17 @@ def _orders(
             _one_order(vector, totals, order, balance, rate, currency)
     vector["buyer_90d"] = int(len(later) >= 1)
     vector["repeat_90d"] = int(len(later) >= 2)
+
+
+def _margin_then(order: OrderFact, balance: OrderBalance, rate: str, currency: str, anchor_us: int) -> int:
+    """An earlier order's margin as refunds before the anchor left it; 0 while its cost is unknown.
+
+    Later ones may be the offer's doing, and a covariate must not be.
+    """
+    earlier = tuple(refund for refund in order.refunds if refund.at_us < anchor_us)
+    then = balance if len(earlier) == len(order.refunds) else fold_order(replace(order, refunds=earlier))
+    margin = then.margin_minor
+    return 0 if margin is None else convert(margin, rate, order.currency, currency)
 
 
 def _one_order(

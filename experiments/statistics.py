@@ -31,12 +31,12 @@ FEATURES = (
     "refunded_value",  # effective refunds, minor units
     "cancelled_orders",
     "margin",  # minor units, over orders of known cost
-    "refund_loss",  # refunds less recovered cost, over the same orders; with `policy.delay: model` only
+    "refund_loss",  # refunds less recovered cost, minor units, over the same orders
     "carts",
     "abandoned",
     "rating_sum",  # sum of score/scale, fixed point
     "ratings",
-    "pre_margin",  # margin of the 30 days before the anchor, minor units
+    "pre_margin",  # margin of the 30 days before the anchor as it stood then, minor units
     "buyer_90d",  # ordered within 90 days of the anchor
     "repeat_90d",  # ordered at least twice within 90 days of the anchor
     "ltv_30d",

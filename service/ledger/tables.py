@@ -38,6 +38,10 @@ def bytes_of(length: int) -> Any:
     return Field(default=None, sa_column=Column(LargeBinary(length), nullable=False))
 
 
+LATE = "received_at_us - occurred_at_us > 86400000000"
+"""Of an event: recorded more than a day after it occurred, as its index and the queries that use it say."""
+
+
 class StoreRow(SQLModel, table=True):
     """A shop: its keys, experiments, units and events are its own."""
 
@@ -311,6 +315,13 @@ class EventRow(SQLModel, table=True):
             unique=True,
             sqlite_where=text("refund_id IS NOT NULL"),
             postgresql_where=text("refund_id IS NOT NULL"),
+        ),
+        Index(
+            "event_late",
+            "store_no",
+            "event_no",
+            sqlite_where=text(LATE),
+            postgresql_where=text(LATE),
         ),
     )
     event_no: int = _row_no()

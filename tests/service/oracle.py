@@ -277,8 +277,14 @@ def _orders(
         if balance.cost is not None and rate is not None:
             margin = round((balance.amount - balance.cost - balance.refunded + balance.recovered) * rate)
         age = order.at - anchor
-        if -30 * DAY <= age < 0:
-            vector["pre_margin"] += margin or 0
+        if -30 * DAY <= age < 0 and rate is not None:
+            then = balance_of(
+                shop, order, [e for e in changes if e.type == "order_adjusted" or e.at < anchor]
+            )
+            if then.cost is not None:
+                vector["pre_margin"] += round(
+                    (then.amount - then.cost - then.refunded + then.recovered) * rate
+                )
         if age < 0:
             continue
         within_90 += age < 90 * DAY
@@ -300,6 +306,8 @@ def _orders(
         vector["refunded_value"] += round(balance.refunded * rate)
         vector["margin"] += margin or 0
         vector["unknown_cost_orders"] += balance.cost is None
+        if balance.cost is not None:
+            vector["refund_loss"] += round((balance.refunded - balance.recovered) * rate)
     vector["buyer_90d"] = int(within_90 >= 1)
     vector["repeat_90d"] = int(within_90 >= 2)
     vector["revenue_capped"] = vector["revenue"]
