@@ -145,6 +145,10 @@ def why_cell(code: str | None) -> str:
     return f'<td class="why">{escape(words.reason(code))}</td>'
 
 
+EVERY_LOOK = "Lift, however often you look"
+"""The confidence sequence: unlike the credible interval it may be watched until it says something."""
+
+
 def metric_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: bool) -> str:
     """A metric's value, its interval, and its lift against control."""
     if found.value.value is None:
@@ -160,6 +164,9 @@ def full_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: 
     if not is_control:
         subs += [_lift("", found.lift_rel), _lift("capped ", found.capped_lift)]
         subs += [_lift("by propensity, ", found.aipw_lift), _lift("plain ", found.naive_lift)]
+        if found.sequential.low is not None and found.sequential.high is not None:
+            ends = (words.change(end, scale, currency) for end in (found.sequential.low, found.sequential.high))
+            subs.append(f"{EVERY_LOOK} {' to '.join(ends)}")
         if found.prob_beats_control is not None:
             subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
     if found.naive is not None:

@@ -44,8 +44,8 @@ class Reading:
     """One metric of one variant, as the report gives it.
 
     `naive` and `naive_lift` are value and relative lift not corrected for changing shares, `aipw_lift` the
-    lift corrected by propensities, `capped_lift` that with the largest totals capped; each only where the
-    report has it.
+    lift corrected by propensities, `capped_lift` that with the largest totals capped, `sequential` the absolute
+    lift with an interval that holds at every look; each only where the report has it.
     """
 
     value: Interval
@@ -59,6 +59,7 @@ class Reading:
     naive_lift: Interval = Interval()
     aipw_lift: Interval = Interval()
     capped_lift: Interval = Interval()
+    sequential: Interval = Interval()
 
 
 def reading(variant: Json, metric: str) -> Reading:
@@ -77,6 +78,7 @@ def reading(variant: Json, metric: str) -> Reading:
         naive_lift=_interval(_object(block.get("naive")).get("lift_rel"), None),
         aipw_lift=_interval(_object(block.get("aipw")).get("lift_rel"), None),
         capped_lift=_interval(_object(block.get("winsorised")).get("lift_rel"), None),
+        sequential=_interval(block.get("sequential"), None),
     )
 
 
