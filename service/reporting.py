@@ -24,6 +24,7 @@ from service.catalogue import LiveExperiment
 from service.clock import to_datetime, to_wire
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, first_versions, read_cells
+from service.ledger.late import late_events_of
 from service.safety import safety_of
 
 
@@ -59,6 +60,8 @@ def report(
         states=states,
         epoch_shares=_epoch_shares(connection, live, cells),
         stop=(body or {}).get("stop"),
+        # Counted of the whole experiment: of a part of it their share would say nothing.
+        late=late_events_of(connection, live) if (segment, from_day, to_day) == (None, None, None) else None,
         seed=0 if live.policy is None else live.policy.number,
     )
     document = report_to_wire(found)
