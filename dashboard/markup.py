@@ -165,8 +165,9 @@ def full_cell(found: Reading, scale: words.Scale, currency: str, *, is_control: 
         subs += [_lift("", found.lift_rel), _lift("capped ", found.capped_lift)]
         subs += [_lift("by propensity, ", found.aipw_lift), _lift("plain ", found.naive_lift)]
         if found.sequential.low is not None and found.sequential.high is not None:
-            ends = (words.change(end, scale, currency) for end in (found.sequential.low, found.sequential.high))
-            subs.append(f"{EVERY_LOOK} {' to '.join(ends)}")
+            ends = found.sequential.low, found.sequential.high
+            low, high = (words.change(end, scale, currency) for end in ends)
+            subs.append(f"{EVERY_LOOK} {low} to {high}")
         if found.prob_beats_control is not None:
             subs.append(f"P(beats control) {words.probability(found.prob_beats_control)}")
     if found.naive is not None:

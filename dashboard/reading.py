@@ -44,8 +44,8 @@ class Reading:
     """One metric of one variant, as the report gives it.
 
     `naive` and `naive_lift` are value and relative lift not corrected for changing shares, `aipw_lift` the
-    lift corrected by propensities, `capped_lift` that with the largest totals capped, `sequential` the absolute
-    lift with an interval that holds at every look; each only where the report has it.
+    lift corrected by propensities, `capped_lift` that with the largest totals capped, `sequential` the
+    absolute lift with an interval that holds at every look; each only where the report has it.
     """
 
     value: Interval

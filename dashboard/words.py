@@ -70,10 +70,6 @@ _CHECKS = {
         "Slots drawn alike",
         "See that the storefront reports exposure for every variant, control included, at the same moment.",
     ),
-    "srm": (
-        "Split as its shares say",
-        "Do not act on lifts before the cause is found: see how each variant reports its exposures.",
-    ),
     "cost_unknown": ("Costs known", "Send cost with the orders, or set the store's default_cost_rate."),
     "unconverted": ("Currencies converted", "Add the missing rates to the store's fx_rates."),
     "candidate_sets": (
