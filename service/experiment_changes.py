@@ -294,7 +294,7 @@ def _variant(experiment: Experiment, key: str) -> Any:
 
 
 def check_sources(change: Change, experiment: Experiment) -> None:
-    """Refuse a warm start or a prior from what the store does not have, or what cannot be compared with it."""
+    """Refuse a warm start or prior from what the store does not have, or what cannot be compared with it."""
     warm = experiment.policy.warm_start
     objective = experiment.policy.objective
     faults: list[FieldError] = []
@@ -312,7 +312,7 @@ def check_sources(change: Change, experiment: Experiment) -> None:
 def _source_faults(
     change: Change, experiment: Experiment, pointer: str, source: WarmSource, metric_key: str, own: str | None
 ) -> list[FieldError]:
-    """What keeps the metric's results there from being known here; `own` is the variant that begins with them.
+    """What keeps the metric's results there from counting here; `own` is the variant that begins with them.
 
     A prior of the report is about other units than the report's own: it comes from another experiment.
     """

@@ -99,7 +99,7 @@ def warm_priors(
     pools: list[Pool] = []
     for key, source in warm.variants.items():
         wanted = [one.variant for one in warm.variants.values() if one.experiment == source.experiment]
-        told = _told(definition, past.get(source.experiment), source.variant, wanted, now)
+        told = told_by(definition, past.get(source.experiment), source.variant, wanted, now)
         entries[key] = {"experiment": source.experiment, "variant": source.variant}
         entries[key] = {**entries[key], "discount": source.discount}
         if isinstance(told, str):
@@ -260,7 +260,7 @@ def _moved(x: FloatArray, place: int, by: float) -> FloatArray:
     return moved
 
 
-def _told(
+def told_by(
     definition: MetricDefinition,
     past: PastExperiment | None,
     variant: str,

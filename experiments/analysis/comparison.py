@@ -16,7 +16,7 @@ from scipy import special
 
 from experiments.analysis.estimates import Estimate
 from experiments.posteriors.beta import Beta
-from experiments.posteriors.compare import expected_loss, prob_best, prob_greater
+from experiments.posteriors.compare import expected_loss, prob_best, prob_greater, ratio_minus_one
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray, Posterior
 
@@ -90,6 +90,19 @@ def prob_beats(pair: Pair, sign: int) -> float:
     return float(
         prob_greater(oriented(pair.treatment_posterior, sign), oriented(pair.control_posterior, sign))
     )
+
+
+def prob_within(pair: Pair, rope: float) -> float | None:
+    """P(the relative lift lies within -+ rope); None where control is too near 0 for a ratio.
+
+    The region of practical equivalence of Kruschke, Rejecting or Accepting Parameter Values in Bayesian
+    Estimation (2018).
+    """
+    change = ratio_minus_one(pair.treatment_posterior, pair.control_posterior)
+    if change is None:
+        return None
+    low, high = change.cdf([-rope, rope])
+    return float(high) - float(low)
 
 
 def rank(pairs: Mapping[str, Pair], control: str, *, sign: int, seed: int) -> Ranking:

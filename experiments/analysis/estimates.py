@@ -72,13 +72,15 @@ class Estimate:
     """A standardised figure and its posterior; None where there is too little to have one.
 
     `influence` splits the posterior's standard deviation over the places the arm's units come from
-    (its squares sum to the variance): two estimates of one arm covary by its inner product.
+    (its squares sum to the variance): two estimates of one arm covary by its inner product. `error` is the
+    figure's standard error by the data alone, whatever the prior; None where it is 0 or unknown.
     """
 
     figure: float
     posterior: Posterior | None
     method: str
     influence: Mapping[SetEpoch, float] = field(default_factory=dict[SetEpoch, float])
+    error: float | None = None
 
 
 def unstratified(definition: MetricDefinition, parts: Sequence[Part]) -> Estimate | None:
@@ -114,8 +116,22 @@ def stratified(definition: MetricDefinition, parts: Sequence[Part]) -> Estimate 
         return _without_spread(parts, figure, "stratified normal", is_share=is_share)
     if definition.kind is MetricKind.RATIO and not _is_denominator_clear(parts):
         return Estimate(figure, None, "stratified normal")
-    posterior = StudentT(figure, math.sqrt(variance), math.inf)
-    return Estimate(figure, posterior, "stratified normal", _influence(parts, errors))
+    error, method = math.sqrt(variance), "stratified normal"
+    posterior = StudentT(figure, error, math.inf)
+    if definition.prior is not None and definition.is_prior_in_strata:
+        posterior = _informed(posterior, before_data(definition.prior))
+        errors = [one * posterior.scale / error for one in errors]
+        method = "stratified normal, given prior"
+    return Estimate(figure, posterior, method, _influence(parts, errors), error)
+
+
+def _informed(likelihood: StudentT, prior: Posterior) -> StudentT:
+    """The Normal likelihood times the Normal of the prior's mean and variance."""
+    spread = prior.variance if math.isfinite(prior.variance) else prior.width**2
+    weight = spread / (spread + likelihood.scale**2)
+    middle = prior.location if isinstance(prior, StudentT) else prior.mean  # few units have no mean
+    center = weight * likelihood.location + (1.0 - weight) * middle
+    return StudentT(center, likelihood.scale * math.sqrt(weight), math.inf)
 
 
 def _residual_variances(parts: Sequence[Part], figure: float) -> list[float]:
@@ -162,10 +178,11 @@ def proportion(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | 
         part.weight * math.sqrt(posterior.variance) for part, posterior in zip(parts, posteriors, strict=True)
     ]
     if len(parts) == 1:
-        return Estimate(figure, posteriors[0], "beta", _influence(parts, errors))
+        return Estimate(figure, posteriors[0], "beta", _influence(parts, errors), _plain_error(parts))
     center = math.fsum(p.weight * posterior.mean for p, posterior in zip(parts, posteriors, strict=True))
     matched = Beta.matching(center, math.fsum(error * error for error in errors))
-    return Estimate(figure, matched, "beta, standardised over candidate sets", _influence(parts, errors))
+    method = "beta, standardised over candidate sets"
+    return Estimate(figure, matched, method, _influence(parts, errors), _plain_error(parts))
 
 
 def mean(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | None:
@@ -182,13 +199,12 @@ def mean(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | None:
         return Estimate(figure, None, "student-t")
     errors = [part.weight * marginal.scale for part, marginal in zip(parts, known, strict=True)]
     if len(known) == 1:
-        return Estimate(figure, known[0], "student-t", _influence(parts, errors))
+        return Estimate(figure, known[0], "student-t", _influence(parts, errors), _plain_error(parts))
     location = math.fsum(part.weight * marginal.location for part, marginal in zip(parts, known, strict=True))
     scale, df = _satterthwaite(errors, [marginal.df for marginal in known])
     posterior = StudentT(location, scale, df)
-    return Estimate(
-        figure, posterior, "student-t, standardised over candidate sets", _influence(parts, errors)
-    )
+    method = "student-t, standardised over candidate sets"
+    return Estimate(figure, posterior, method, _influence(parts, errors), _plain_error(parts))
 
 
 def ratio(parts: Sequence[Part], *, is_share: bool = False) -> Estimate | None:
@@ -208,7 +224,7 @@ def ratio(parts: Sequence[Part], *, is_share: bool = False) -> Estimate | None:
     scale, df = _satterthwaite(errors, freedom)
     if scale <= 0.0:
         return _without_spread(parts, figure, method, is_share=is_share)
-    return Estimate(figure, StudentT(figure, scale, df), method, _influence(parts, errors))
+    return Estimate(figure, StudentT(figure, scale, df), method, _influence(parts, errors), scale)
 
 
 def before_data(prior: Prior) -> Posterior:
@@ -247,6 +263,14 @@ def _marginal_mean(part: Part, prior: Prior | None) -> StudentT | None:
         return None
     start = NormalInverseGamma(center, kappa * part.weight, nu * part.weight, scale)
     return start.updated(sums.units, sums.mean_x, sums.squared_deviations()).marginal_mean()
+
+
+def _plain_error(parts: Sequence[Part]) -> float | None:
+    """Standard error of sum W_s x_s / y_s by the data alone; None where the data has no spread."""
+    if any(part.sums.units <= 1 for part in parts):
+        return None
+    errors = [part.weight * _standard_error(part.sums, part.sums.ratio) / part.sums.mean_y for part in parts]
+    return math.sqrt(math.fsum(error * error for error in errors)) or None
 
 
 def _standard_error(sums: PairSums, figure: float) -> float:

@@ -36,7 +36,8 @@ class MetricDefinition:
     the metric can be 0 or negative or has no natural zero. `is_share` marks a ratio of two counts of
     which the numerator is part of the denominator, `is_nps` a score from -100 to 100. `unknown_cost` and
     `unconverted` name the features that count the orders of the metric whose margin or money cannot be
-    told: with one there is no figure.
+    told: with one there is no figure. `is_prior_in_strata` lets the prior count in figures stratified by
+    epoch too, which the default prior does not.
     """
 
     key: str
@@ -54,6 +55,7 @@ class MetricDefinition:
     unconverted: str | None = None
     needs_offer: bool = False
     is_nps: bool = False
+    is_prior_in_strata: bool = False
 
     @property
     def winsorised(self) -> "MetricDefinition":

@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.allocation.features import Columns
 from experiments.allocation.stopping import StopFigures, decide, has_rule, stop_figures
+from experiments.allocation.warm_start import PastExperiment
 from experiments.analysis.adaptive import methods_check, with_aipw
 from experiments.analysis.aipw import read_shown, unpaired
 from experiments.analysis.beside import with_figures_beside
@@ -22,6 +23,7 @@ from experiments.analysis.comparison import Pair, oriented
 from experiments.analysis.context import same_contexts
 from experiments.analysis.guardrails import GuardrailState, guardrail_report
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
+from experiments.analysis.priors import with_given_priors, with_priors
 from experiments.analysis.reading import Reading, is_adaptive, read_metric
 from experiments.analysis.report import (
     Check,
@@ -62,6 +64,7 @@ def read_out(
     epoch_shares: EpochShares | None = None,
     stop: Mapping[str, Any] | None = None,
     late: LateEvents | None = None,
+    past: Mapping[str, PastExperiment] | None = None,
     seed: int = 0,
 ) -> Report:
     """The report of an experiment at `now`, from its rollup cells.
@@ -70,10 +73,11 @@ def read_out(
     select enrolment days; `metric` keeps one metric in the variants, while guardrails, verdict and
     checks still read theirs. `states` are the guardrail states and `stop` the stop rule's state on record:
     without them a state is what these figures alone would say. `epoch_shares` are the shares that units were
-    assigned with (`served.epoch_shares`): what needs propensities is told where they are known. KeyError
-    when `metric` is not a metric of the experiment.
+    assigned with (`served.epoch_shares`): what needs propensities is told where they are known. `past`
+    are the experiments that the document's `priors` name. KeyError when `metric` is not a metric of the
+    experiment.
     """
-    definitions = metric_definitions(experiment)
+    definitions, lacking = with_given_priors(experiment, metric_definitions(experiment), past or {}, now)
     shown = definitions if metric is None else {metric: definitions[metric]}
     only_matured = is_adaptive(experiment) if matured is None else matured
     chosen = select(cells, segment=segment, from_day=from_day, to_day=to_day)
@@ -101,6 +105,7 @@ def read_out(
         )
         methods.append(methods_check(experiment, cohorts, readings.of, seed=seed))
     metrics = with_sequential(experiment, cohorts, readings.of, metrics)
+    metrics = with_priors(experiment, cohorts, readings.of, metrics, lacking, seed=seed)
     objective = readings.of(experiment.policy.objective)
     days = day_counts(chosen)
     remaining = _value_remaining(objective, days)

@@ -92,13 +92,35 @@ class FinalFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorReport:
+    """The prior of a metric's figures: default, flat, expert (of the document) or historic (of `source`).
+
+    `reason` says why the historic one that was asked for cannot be had.
+    """
+
+    kind: str
+    parameters: Mapping[str, float] | None = None
+    source: Mapping[str, str | float] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The lift and P(best) as they would be with another prior; the value is the posterior's mean."""
+
+    lift_abs: Interval
+    prob_best: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricReport:
     """A metric of a variant: the figures to read, and beside them the naive and the winsorised ones.
 
     `booked` is money before any refund, `expected_final` after all of them, while some are still to come;
     `without_crossover` leaves out the units seen in two variants, for the objective. `numerator` and
     `denominator` are the variant's own plain sums. `naive` and `aipw` stand only where the figures are
-    stratified by epoch, `winsorised` only where a cap changes something.
+    stratified by epoch, `winsorised` only where a cap changes something. `sensitivity` is the lift with the
+    default, a flat and a sceptical prior, `prob_in_rope` the chance that the relative lift does not matter.
     """
 
     figures: Figures
@@ -112,6 +134,9 @@ class MetricReport:
     without_crossover: Figures | None = None
     cuped: AdjustedLift | None = None
     post_stratified: AdjustedLift | None = None
+    prior: PriorReport | None = None
+    sensitivity: Mapping[str, Sensitivity] | None = None
+    prob_in_rope: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +266,7 @@ class Report:
         raise KeyError(key)
 
 
-_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential"})
+_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential", "parameters", "source"})
 """Left out of the JSON when there is nothing to say; every other None is a null."""
 
 

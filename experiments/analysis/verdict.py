@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from experiments.analysis.comparison import Pair
+from experiments.analysis.comparison import Pair, prob_within
 from experiments.analysis.metrics import MetricDefinition
 from experiments.analysis.reading import Reading, Reason
 from experiments.analysis.report import CI_PROB, GuardrailReport, Verdict
 from experiments.analysis.sentences import Situation, Told, sentences
 from experiments.analysis.wording import MONEY_METRICS, Change
 from experiments.model import Experiment, VerdictSettings
-from experiments.posteriors.compare import difference, ratio_minus_one
+from experiments.posteriors.compare import difference
 
 _PER_UNIT = MONEY_METRICS - {"aov", "aov_net"}
 
@@ -130,19 +130,6 @@ def leading_treatment(experiment: Experiment, objective: Reading) -> str:
     treatments = [variant.key for variant in experiment.variants if not variant.is_control]
     best: Mapping[str, float] = objective.ranking.prob_best if objective.ranking else {}
     return max(treatments, key=lambda key: best.get(key, -1.0))
-
-
-def prob_within(pair: Pair, rope: float) -> float | None:
-    """P(the relative lift lies within -+ rope); None where control is too near 0 for a ratio.
-
-    The region of practical equivalence of Kruschke, Rejecting or Accepting Parameter Values in Bayesian
-    Estimation (2018).
-    """
-    change = ratio_minus_one(pair.treatment_posterior, pair.control_posterior)
-    if change is None:
-        return None
-    low, high = change.cdf([-rope, rope])
-    return float(high) - float(low)
 
 
 def _situation(kind: VerdictKind, objective: str, *, has_guardrails: bool, is_broken: bool) -> Situation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -25,8 +25,15 @@ def warm_of(connection: Connection, live: LiveExperiment, cells: Sequence[Cell],
     warm = live.experiment.policy.warm_start
     if warm is None:
         return WarmPriors()
+    past = past_experiments(connection, live, cells, {one.experiment for one in warm.variants.values()})
+    return warm_priors(live.experiment, cells, past, time_zone=live.time_zone, now=to_datetime(now_us))
+
+
+def past_experiments(
+    connection: Connection, live: LiveExperiment, cells: Sequence[Cell], named: Set[str]
+) -> dict[str, PastExperiment]:
+    """The experiments of those keys that the store has; `cells` are the experiment's own."""
     past: dict[str, PastExperiment] = {}
-    named = {source.experiment for source in warm.variants.values()}
     if named:
         table = schema.experiment.c
         own = select(table.store_no).where(table.experiment_no == live.experiment_no)
@@ -35,7 +42,7 @@ def warm_of(connection: Connection, live: LiveExperiment, cells: Sequence[Cell],
             there = store.experiments[key]
             theirs = cells if there.experiment_no == live.experiment_no else read_cells(connection, there)
             past[key] = PastExperiment(there.experiment, theirs, there.time_zone)
-    return warm_priors(live.experiment, cells, past, time_zone=live.time_zone, now=to_datetime(now_us))
+    return past
 
 
 def stop_of(

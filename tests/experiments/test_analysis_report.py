@@ -376,7 +376,8 @@ def test_the_wire_has_the_promised_names_and_only_json():
     metric = socks["metrics"]["margin_per_unit"]
     assert set(metric) == {
         "value", "ci_low", "ci_high", "ci_prob", "numerator", "denominator", "lift_abs", "lift_rel",
-        "prob_best", "prob_beats_control", "expected_loss", "method", "cuped",
+        "prob_best", "prob_beats_control", "expected_loss", "method", "cuped", "prior", "sensitivity",
+        "prob_in_rope",
         "sequential",
     }  # fmt: skip
     assert set(metric["sequential"]) == {"value", "ci_low", "ci_high", "ci_prob", "method", "exact"}
