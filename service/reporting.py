@@ -16,12 +16,13 @@ from experiments.analysis.read_out import read_out
 from experiments.analysis.report import to_wire as report_to_wire
 from experiments.analysis.served import EpochShares, epoch_shares
 from experiments.document import to_document
-from experiments.model import PolicyKind, VariantState
+from experiments.model import PolicyKind, VariantState, WarmSource
 from experiments.statistics import Cell
 from service.alarms import alarms_of
 from service.assigning import SHARE_TOTAL
 from service.catalogue import LiveExperiment
 from service.clock import to_datetime, to_wire
+from service.jobs.watching import past_experiments
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, first_versions, read_cells
 from service.ledger.late import late_events_of
@@ -62,6 +63,7 @@ def report(
         stop=(body or {}).get("stop"),
         # Counted of the whole experiment: of a part of it their share would say nothing.
         late=late_events_of(connection, live) if (segment, from_day, to_day) == (None, None, None) else None,
+        past=past_experiments(connection, live, cells, _named(live)),
         seed=0 if live.policy is None else live.policy.number,
     )
     document = report_to_wire(found)
@@ -78,6 +80,11 @@ def _epoch_shares(connection: Connection, live: LiveExperiment, cells: Sequence[
     if live.experiment.policy.kind is PolicyKind.CONTEXTUAL:
         return {}
     return epoch_shares(first_versions(connection, live.experiment_no), cells)
+
+
+def _named(live: LiveExperiment) -> set[str]:
+    """The experiments whose results are priors of this report."""
+    return {source.experiment for source in live.experiment.priors.values() if isinstance(source, WarmSource)}
 
 
 def policy(connection: Connection, live: LiveExperiment, *, everything: bool) -> dict[str, Any]:
