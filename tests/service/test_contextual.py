@@ -138,6 +138,32 @@ def test_numbers_refunds_and_erasure_leave_every_sum_exact(simulated_shop: Shop)
     assert json.dumps([2, round(65536 * 0.4)]) in {json.dumps(list(codes)) for codes in kept}
 
 
+@pytest.mark.parametrize("kind", ["thompson", "contextual"])
+def test_the_report_compares_by_the_propensities_on_record(simulated_shop: Shop, kind: str) -> None:
+    """Half of the shoppers gain 0.4 by socks, half lose as much: of all of them the lift is 0.
+
+    By context socks go to those who gain, and a plain lift is not shown.
+    """
+    shop = simulated_shop
+    features = {"features": FEATURES[:1], "draws": 500} if kind == "contextual" else {}
+    learn(shop, "device", {"kind": kind, "floor": 0.1, "control_share": 0.1, **features}, days=3)
+    found = shop.get("/v1/experiments/checkout-addon/report").json()
+    assert found["units_assigned"] == 1200
+    socks = next(one for one in found["variants"] if one["key"] == "socks")["metrics"]["conversion_rate"]
+    by_propensity = socks if kind == "contextual" else socks["aipw"]
+    assert by_propensity["method"] == "aipw"
+    assert by_propensity["lift_abs"]["ci_low"] < 0.0 < by_propensity["lift_abs"]["ci_high"]
+    assert abs(by_propensity["lift_abs"]["value"]) < 0.12
+    if kind == "contextual":
+        assert socks["value"] == pytest.approx(0.3, abs=0.08)
+        assert socks["naive"]["lift_abs"]["reason"] == "not_comparable"
+        assert "aipw" not in socks
+    else:
+        (check,) = [check for check in found["checks"] if check["name"] == "methods"]
+        assert check["state"] == "ok"
+        assert check["remedy"] is None
+
+
 def test_a_ledger_from_before_is_folded_again_for_its_sums_over_the_propensity(simulated_shop: Shop) -> None:
     """Stripped of them, as an earlier version left it, and upgraded: the same cells again, exact."""
     shop = simulated_shop
