@@ -56,6 +56,26 @@ def test_a_unit_without_outcomes_leaves_the_hour_of_its_anchor():
     assert plain.bins == {}
 
 
+def test_every_experiment_keeps_the_ages_of_orders_and_of_what_came_back():
+    """Without a delay model neither the hour nor anything else; a refund beyond both windows has no age."""
+    rules = FoldRules(experiment_of("socks"), "UTC")
+    back = [Refund(100, None, 0, at_us) for at_us in (T0 + 3 * DAY_US, T0 + FINAL + 1)]
+    orders = (order(1, T0 + MINUTE, back[0]), order(2, T0 + DAY_US, back[1]), order(3, T0 + WEEK))
+    slots = (slot(Slot.EXPOSURE, T0),)
+    facts = UnitFacts((Enrolment(1, 0, T0, "socks", "", 3, 1),), slots=slots, orders=orders)
+    (found,) = fold_unit(rules, facts)
+    ages = {name: bin_number for name, bin_number in found.bins.items() if "@" in name}
+    assert ages == {
+        binned("orders", age_bin(MINUTE, WEEK)): 1,
+        binned("orders", age_bin(DAY_US, WEEK)): 1,
+        binned("refunded_orders", age_bin(3 * DAY_US, FINAL)): 1,
+    }
+    assert HOURS not in found.bins
+    assert found.vector["refund_loss"] == 200
+    modelled = fold(slots=slots, orders=orders)
+    assert ages.items() < modelled.bins.items()
+
+
 def test_clicks_and_takes_count_from_the_exposure_on_and_the_first_of_each():
     """Clicked before it was exposed: both came with the exposure. Past the window nothing counts."""
     found = fold(

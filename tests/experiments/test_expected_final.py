@@ -296,3 +296,38 @@ def test_of_a_day_that_begins_now_nothing_has_come():
     today = cell_of("socks", n=3, candidates=KEYS, day=instant(25 * DAY).date())
     assert come_at([*cells, today], 25.0).of("socks", today.key.day)[0] == 0.0
     assert 0.5 < come_at([*cells, today], 25.0).of("socks", cells[10].key.day)[0] < 1.0
+
+
+def category_shop(slow: float) -> list[LateUnits]:
+    """Shoes come back after two days in the mean, shirts after so many."""
+    rng = np.random.default_rng(10)
+    return [
+        late_units(
+            rng,
+            key,
+            rng.uniform(0, 24 * DAY, 6000),
+            rate=0.3,
+            delay=DAY / 4,
+            refund=0.3,
+            refund_delay=delay * DAY,
+        )
+        for key, delay in zip(KEYS, (2.0, slow), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("slow", "is_common"), [(2.0, True), (8.0, False)])
+def test_offers_of_a_category_have_its_curve_and_alike_categories_one(slow, is_common):
+    none, socks = EXPERIMENT.variants
+    shirts = replace(socks, offer=replace(socks.offer, category="shirts"))
+    experiment = replace(EXPERIMENT, variants=(none, shirts))
+    cells = cells_at(category_shop(slow), 25 * DAY, KEYS)
+    come = refunds_come(experiment, cells, time_zone="UTC", now=instant(25 * DAY))
+    assert come is not None
+    day = cells[20].key.day
+    shares = [come.of(key, day)[0] for key in KEYS]
+    if is_common:
+        assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    else:
+        assert shares[1] < shares[0] - 0.2
+        alike = [come_at(cells, 25.0).of(key, day)[0] for key in KEYS]  # without categories one curve
+        assert shares[1] < alike[0] == alike[1] < shares[0]

@@ -130,6 +130,18 @@ def test_horizons_and_the_period_before() -> None:
     assert picked(once, "buyer_90d", "repeat_90d", "orders") == [1, 0, 0]
 
 
+def test_the_period_before_takes_no_refund_from_after_the_anchor() -> None:
+    """600 of each order; 250 back before the anchor count, what comes back later may be the offer's doing."""
+    before, after = (Refund(250, None, 0, at_us) for at_us in (T0 - 1, T0))
+    for refunds, margin in (((), 600), ((before,), 350), ((after,), 600), ((before, after), 350)):
+        vector = fold(unit(orders=(order("o", T0 - DAY, refunds=refunds),)))
+        assert picked(vector, "pre_margin") == [margin], refunds
+    unknown = order("o", T0 - DAY, refunds=(after,), cost=None)
+    assert picked(fold(unit(orders=(unknown,))), "pre_margin") == [0]
+    foreign = order("o", T0 - DAY, currency="USD")
+    assert picked(fold(unit(orders=(foreign,))), "pre_margin") == [0]
+
+
 def test_a_take_waits_for_its_exposure_and_both_for_the_window() -> None:
     click, accept = slot(Slot.CLICK, T0 + 1), slot(Slot.ACCEPT, T0 + 2)
     shown = slot(Slot.EXPOSURE, T0 + 3)
