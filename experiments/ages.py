@@ -13,6 +13,7 @@ at its end. Bin j holds ages above edge j - 1 up to and including edge j; age 0 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -117,8 +118,13 @@ def events_of(histograms: Mapping[str, Mapping[int, int]], feature: str) -> list
     >>> events_of({"orders@2": {1: 10, 3: 1}}, "orders")[:3]
     [0, 13, 0]
     """
-    found = (histograms.get(binned(feature, number), {}) for number in range(1, BINS + 1))
-    return [sum(events * units for events, units in histogram.items()) for histogram in found]
+    found = map(histograms.get, _names(feature))
+    return [sum(events * units for events, units in one.items()) if one else 0 for one in found]
+
+
+@lru_cache(maxsize=256)  # read for every cell of a report
+def _names(feature: str) -> tuple[str, ...]:
+    return tuple(binned(feature, number) for number in range(1, BINS + 1))
 
 
 def _slot_times(slots: Sequence[SlotFact], end_us: int) -> dict[str, int]:
