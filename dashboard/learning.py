@@ -27,20 +27,19 @@ def alarms(policy: Json) -> None:
         st.html(markup.heading("Alarms") + markup.checks(found))
 
 
-def alarm_items(policy: Json) -> list[tuple[str, str, str]]:
-    """(state, what, detail) of every alarm that is raised."""
-    items: list[tuple[str, str, str]] = []
+def alarm_items(policy: Json) -> list[tuple[str, str, str, str]]:
+    """(state, what, finding, what to do) of every alarm that is raised."""
+    items: list[tuple[str, str, str, str]] = []
     for alarm in cast("list[Json]", policy.get("alarms") or []):
         name, state = str(alarm.get("name")), str(alarm.get("state"))
         title, remedy = _ALARMS.get(name, (words.spoken(name), ""))
-        said = [words.sentence(str(alarm.get("detail") or ""))]
-        if remedy and state != "promoted":
-            said.append(remedy)
+        said = words.sentence(str(alarm.get("detail") or ""))
         if alarm.get("since"):
-            said.append(f"Since {words.instant(str(alarm['since']))}.")
-        items.append((state if state in ("alarm", "tripped") else "reached", title, " ".join(said)))
+            said += f" Since {words.instant(str(alarm['since']))}."
+        shown = state if state in ("alarm", "tripped") else "reached"
+        items.append((shown, title, said, "" if state == "promoted" else remedy))
     drifts = reading.drift_words(policy)
-    return [*items, ("drifting", "Rates that change", drifts)] if drifts else items
+    return [*items, ("drifting", "Rates that change", drifts, "")] if drifts else items
 
 
 def hints(policy: Json) -> list[str]:

@@ -38,14 +38,15 @@ def heading(title: str, note: str = "") -> str:
     return block(f"<h2>{escape(title)}</h2>{extra}")
 
 
-def banner(code: str, sentence: str, note: str = "") -> str:
-    """The verdict: its word and its sentence."""
-    tone, sign, word = words.state(code)
+def banner(code: str, sentence: str, note: str = "", *, word: str | None = None, tongue: str = "en") -> str:
+    """The verdict: its word and its sentence, in the language of that code."""
+    tone, sign, usual = words.state(code)
     extra = f'<div class="muted small">{escape(note)}</div>' if note else ""
     return block(
         f'<div class="rl-banner rl-{tone}" role="status">'
-        f'<span class="word"><span aria-hidden="true">{sign}</span> {escape(word)}</span>'
-        f'<div class="said">{escape(sentence)}</div>{extra}</div>'
+        f'<span class="word" lang="{escape(tongue)}"><span aria-hidden="true">{sign}</span> '
+        f"{escape(word or usual)}</span>"
+        f'<div class="said" lang="{escape(tongue)}">{escape(sentence)}</div>{extra}</div>'
     )
 
 
@@ -192,10 +193,15 @@ def _lift(name: str, lift: Interval) -> str:
     return f"{name}lift {low} to {high}"
 
 
-def checks(items: Sequence[tuple[str, str, str]]) -> str:
-    """Checks as a list of (state, what, detail)."""
+def checks(items: Sequence[tuple[str, str, str, str]]) -> str:
+    """Checks as a list of (state, what, finding, what to do)."""
     lines = "".join(
-        f"<li><span>{badge(state)}</span><span><b>{escape(what)}.</b> {escape(detail)}</span></li>"
-        for state, what, detail in items
+        f"<li><span>{badge(state)}</span><span><b>{escape(what)}.</b> {escape(finding)}"
+        f"{_remedy(remedy)}</span></li>"
+        for state, what, finding, remedy in items
     )
     return block(f'<ul class="rl-checks">{lines}</ul>')
+
+
+def _remedy(remedy: str) -> str:
+    return f'<span class="do"><b>What to do:</b> {escape(remedy)}</span>' if remedy else ""

@@ -64,21 +64,37 @@ class Reading:
 
 def reading(variant: Json, metric: str) -> Reading:
     """What the report says of a variant's metric; empty with its reason where it says nothing."""
-    block = _object(_object(variant.get("metrics")).get(metric))
-    reason = _text(block.get("reason")) or (None if block else "insufficient_data")
+    found = block(variant, metric)
+    reason = _text(found.get("reason")) or (None if found else "insufficient_data")
     return Reading(
-        value=_interval(block, reason),
-        lift_abs=_interval(block.get("lift_abs"), reason),
-        lift_rel=_interval(block.get("lift_rel"), reason),
-        prob_best=_number(block.get("prob_best")),
-        prob_beats_control=_number(block.get("prob_beats_control")),
-        ci_prob=_number(block.get("ci_prob")) or 0.95,
+        value=interval(found, reason),
+        lift_abs=interval(found.get("lift_abs"), reason),
+        lift_rel=interval(found.get("lift_rel"), reason),
+        prob_best=_number(found.get("prob_best")),
+        prob_beats_control=_number(found.get("prob_beats_control")),
+        ci_prob=_number(found.get("ci_prob")) or 0.95,
         reason=reason,
-        naive=_number(_object(block.get("naive")).get("value")),
-        naive_lift=_interval(_object(block.get("naive")).get("lift_rel"), None),
-        aipw_lift=_interval(_object(block.get("aipw")).get("lift_rel"), None),
-        capped_lift=_interval(_object(block.get("winsorised")).get("lift_rel"), None),
-        sequential=_interval(block.get("sequential"), None),
+        naive=_number(_object(found.get("naive")).get("value")),
+        naive_lift=interval(_object(found.get("naive")).get("lift_rel"), None),
+        aipw_lift=interval(_object(found.get("aipw")).get("lift_rel"), None),
+        capped_lift=interval(_object(found.get("winsorised")).get("lift_rel"), None),
+        sequential=interval(found.get("sequential"), None),
+    )
+
+
+def block(variant: Json, metric: str) -> Json:
+    """The report's own block of a variant's metric, empty where it has none."""
+    return _object(_object(variant.get("metrics")).get(metric))
+
+
+def interval(block: object, reason: str | None = None) -> Interval:
+    """A value with its interval, as any block of the report has it; `reason` where it gives none itself."""
+    found = _object(block)
+    return Interval(
+        value=_number(found.get("value")),
+        low=_number(found.get("ci_low")),
+        high=_number(found.get("ci_high")),
+        reason=_text(found.get("reason")) or reason,
     )
 
 
@@ -147,7 +163,7 @@ def troubled(report: Json, but: str) -> list[Json]:
 
 def guardrail_lift(guardrail: Json) -> Interval:
     """The change of a guardrail's metric against control."""
-    return _interval(guardrail.get("lift"), _text(guardrail.get("reason")))
+    return interval(guardrail.get("lift"), _text(guardrail.get("reason")))
 
 
 def policy_kind(policy: Json) -> str:
@@ -246,16 +262,6 @@ def _rows_at(version: Json, at: str, values: dict[str, float]) -> list[Json]:
         {"at": at, "variant": key, "value": value, "cause": cause, "version": number}
         for key, value in values.items()
     ]
-
-
-def _interval(block: object, reason: str | None) -> Interval:
-    found = _object(block)
-    return Interval(
-        value=_number(found.get("value")),
-        low=_number(found.get("ci_low")),
-        high=_number(found.get("ci_high")),
-        reason=_text(found.get("reason")) or reason,
-    )
 
 
 def _rank(item: str, order: Iterable[str]) -> int:

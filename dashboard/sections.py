@@ -11,7 +11,6 @@ from dashboard.notices import Notice
 Json: TypeAlias = dict[str, Any]
 
 _GUARDRAILS_PER_ROW = 3
-_HARM = ("harmful", "toxic")
 _SHARE_HEADS = {"segment": "Share, all together", "contextual": "Average share"}
 _SHARE_NOTES = {
     "segment": "Of everybody whose segment has no shares of its own; those of the segments stand above.",
@@ -47,41 +46,6 @@ def overview(experiment: Json, report: Json, policy: Json) -> None:
         markup.facts(parts)
         + (markup.block(f'<div class="muted">{markup.text(hypothesis)}</div>') if hypothesis else "")
     )
-
-
-def verdict(report: Json, policy: Json, variant: str | None, *, fixed: bool) -> None:
-    """What the figures say of the chosen variant, and what to know before believing them."""
-    whole = cast("Json", report.get("verdict") or {})
-    own = reading.variant(report, variant or "").get("verdict")
-    said = cast("Json", own or (whole if whole.get("variant") in (variant, None) else {}))
-    kind = str(said.get("kind") or "insufficient_data")
-    sentence = str(said.get("sentence") or "The service gives no verdict on this variant.")
-    st.html(markup.banner(kind, sentence, "" if kind in _HARM else _remaining(report)))
-    hints: list[str] = []
-    held = cast("Json", policy.get("held") or {})
-    if policy.get("burn_in"):
-        hints.append(
-            "Burn-in: every variant first gets its minimum of visitors, then shares follow the results."
-        )
-    elif held and held.get("reason") != "breaker":  # that is an alarm of its own
-        hints.append(f"Shares are held where they are. {words.held(held)}")
-    hints += learning.hints(policy)
-    if reading.policy_kind(policy) == "contextual":
-        hints.append(
-            "Who was shown a variant depended on the context, so its figures below are of others than "
-            "the control's: read “Who gets what” for what it brings to the same visitors."
-        )
-    promoted = policy.get("promoted")
-    if promoted and (policy.get("stop") or {}).get("promote") != promoted:  # that is an alarm of its own
-        hints.append(f"{promoted} was promoted by hand: it gets all traffic but the control's share.")
-    if not fixed and report.get("matured") is False:
-        hints.append(
-            "These figures include visitors whose window is still open; under this policy they read low for "
-            "a variant whose share has just grown. Switch “Matured only” on for figures to act on."
-        )
-    if hints:
-        st.html(markup.hints(hints))
-    learning.alarms(policy)
 
 
 def headlines(document: Json, report: Json, variant: str) -> None:
@@ -178,27 +142,16 @@ def over_time(document: Json, report: Json, policy: Json, changes: list[Json]) -
     learning.exploration(policy)
 
 
-def days_and_checks(report: Json, policy: Json) -> None:
-    """Enrolments per day, beside the checks that say whether the figures can be trusted."""
-    left, right = st.columns(2)
-    with left:
-        st.html(markup.heading(f"{_unit(report).capitalize()}s enrolled per day"))
-        rows = reading.day_rows(report)
-        if rows:
-            order = [str(item["key"]) for item in reading.variants(report)]
-            chart = charts.enrolments(rows, order, reading.control_key(report))
-            _draw(chart, "enrolments", "Stacked bars: units enrolled per day by variant")
-        else:
-            st.html(markup.block('<span class="muted">Nobody yet.</span>'))
-    with right:
-        st.html(markup.heading("Can the figures be trusted?"))
-        alarms = {alarm.get("name") for alarm in policy.get("alarms") or []}
-        checks = [_check(item) for item in report.get("checks") or [] if item.get("name") not in alarms]
-        st.html(
-            markup.checks(checks)
-            if checks
-            else markup.block('<span class="muted">No checks were made.</span>')
-        )
+def enrolments(report: Json) -> None:
+    """Enrolments per day by variant."""
+    st.html(markup.heading(f"{_unit(report).capitalize()}s enrolled per day"))
+    rows = reading.day_rows(report)
+    if rows:
+        order = [str(item["key"]) for item in reading.variants(report)]
+        chart = charts.enrolments(rows, order, reading.control_key(report))
+        _draw(chart, "enrolments", "Stacked bars: units enrolled per day by variant")
+    else:
+        st.html(markup.block('<span class="muted">Nobody yet.</span>'))
 
 
 def every_metric(document: Json, report: Json) -> None:
@@ -238,13 +191,6 @@ def _guardrail(document: Json, report: Json, guardrail: Json) -> None:
         )
 
 
-def _check(item: Json) -> tuple[str, str, str]:
-    state = str(item.get("state"))
-    remedy = item.get("remedy")
-    known = None if remedy is None else str(remedy)
-    return state, *words.check(str(item.get("name")), state, str(item.get("detail") or ""), known)
-
-
 def _trouble(document: Json, report: Json, guardrail: Json) -> str:
     about = reading.metric_words(document, _unit(report), str(guardrail.get("metric")))
     who = f"{guardrail.get('variant')}, {about.label.lower()}"
@@ -271,21 +217,6 @@ def _steps(
 
 def _draw(chart: alt.Chart | alt.LayerChart, key: str, description: str) -> None:
     st.altair_chart(chart.properties(description=description), width="stretch", key=f"chart-{key}")
-
-
-def _remaining(report: Json) -> str:
-    remaining = cast("Json", report.get("value_remaining") or {})
-    per_week = remaining.get("per_week")
-    if per_week is None:
-        return ""
-    if float(per_week) < 0.5:  # of a minor unit, or of an order
-        return f"No other variant is likely to bring more than {remaining.get('leader')} (95 %)."
-    about = words.metric(str(report.get("objective") or "margin_per_unit"), _unit(report))
-    if about.scale == "money":
-        most = words.money(float(per_week), str(report.get("currency") or ""))
-    else:  # a rate times the units of a week
-        most = f"{float(per_week):,.0f} ({about.label.lower()} times the {_unit(report)}s of a week)"
-    return f"Another variant may bring at most {most} a week more than {remaining.get('leader')} (95 %)."
 
 
 def _policy_words(document: Json, policy: Json, unit: str) -> str:

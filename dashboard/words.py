@@ -60,6 +60,7 @@ _REASONS = {
     "unconverted": "Some orders are in a currency without a rate: add it to the store's settings.",
     "is_control": "This is the control itself.",
     "propensity_unknown": "With which shares some visitors were assigned is on no record.",
+    "no_pre_period": "No visitor bought anything in the 30 days before.",
     "control_near_zero": "The control's figure is too close to zero for a relative change.",
 }
 
@@ -69,6 +70,10 @@ _CHECKS = {
     "exposure_gap": (
         "Slots drawn alike",
         "See that the storefront reports exposure for every variant, control included, at the same moment.",
+    ),
+    "srm": (
+        "Split as its shares say",
+        "Do not act on lifts before the cause is found: see how each variant reports its exposures.",
     ),
     "cost_unknown": ("Costs known", "Send cost with the orders, or set the store's default_cost_rate."),
     "unconverted": ("Currencies converted", "Add the missing rates to the store's fx_rates."),
@@ -82,6 +87,10 @@ _CHECKS = {
     ),
     "burn_in": ("Burn-in", "Wait: until then shares do not follow their results."),
     "stop_rule": ("Stop rule", "Decide: promote a variant, or stop the experiment."),
+    "missing_outcomes": ("Outcomes of every variant", "Check that every variant's pages send their events."),
+    "outcomes_stopped": ("Outcomes still come", "Look for what changed in how the shop sends events."),
+    "late_events": ("Outcomes in time", "Send events as they happen."),
+    "aa": ("Equal variants look equal", "Trust no experiment of this shop before the cause is found."),
 }
 """Check -> what it looks at, and what to do when it is not in order."""
 
@@ -176,15 +185,13 @@ def reason(code: str | None) -> str:
     return _REASONS.get(code, spoken(code) + ".")
 
 
-def check(name: str, state: str, detail: str, remedy: str | None = None) -> tuple[str, str]:
-    """What a check looks at, and its finding; when it is not in order, what to do about it too.
+def check(name: str, state: str, detail: str, remedy: str | None = None) -> tuple[str, str, str]:
+    """What a check looks at, its finding, and what to do about it when it is not in order.
 
     The report's own `remedy` fits the case best; without one, what usually helps.
     """
     title, usual = _CHECKS.get(name, (spoken(name), ""))
-    remedy = usual if remedy is None else remedy
-    finding = sentence(detail)
-    return title, finding if state == "ok" or not remedy else f"{finding} {remedy}".strip()
+    return title, sentence(detail), "" if state == "ok" else usual if remedy is None else remedy
 
 
 def sentence(text: str) -> str:

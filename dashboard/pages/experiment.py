@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, notices, reading, record, sections, where
+from dashboard import markup, notices, reading, record, sections, trust, verdicts, where
 from dashboard.client import Client, ServiceError
 
 Json: TypeAlias = dict[str, Any]
@@ -34,22 +34,23 @@ def render() -> None:
     columns = st.columns(_COLUMNS, vertical_alignment="center")
     columns[0].html(markup.page_title("Rialto", "Which offer earns money, and is it safe?"))
     live = columns[-1].toggle(f"Refresh every {REFRESH_SECONDS} s", value=True, key="live")
-    st.fragment(_page, run_every=REFRESH_SECONDS if live else None)()
+    tongue = verdicts.language(columns[-2])
+    st.fragment(_page, run_every=REFRESH_SECONDS if live else None)(tongue)
 
 
-def _page() -> None:
+def _page(tongue: str) -> None:
     url, key = os.environ.get("RIALTO_URL") or DEFAULT_URL, os.environ.get("RIALTO_KEY") or ""
     if not key:
         sections.notice(notices.no_key(url))
         return
     try:
         with Client(url, key) as client:
-            _choose(client)
+            _choose(client, tongue)
     except ServiceError as error:
         sections.notice(notices.of_error(error, url))
 
 
-def _choose(client: Client) -> None:
+def _choose(client: Client, tongue: str) -> None:
     experiments = sorted(client.experiments(), key=_order)
     if not experiments:
         sections.notice(notices.no_experiments())
@@ -80,21 +81,22 @@ def _choose(client: Client) -> None:
         )
         return
     variant = _variant(columns[1], report, key)
+    verdicts.section(report, policy, variant, tongue=tongue, fixed=_is_fixed(document))
     _results(experiment, report, policy, variant, changes)
 
 
 def _results(experiment: Json, report: Json, policy: Json, variant: str | None, changes: list[Json]) -> None:
     document = cast("Json", experiment.get("document") or {})
-    sections.verdict(report, policy, variant, fixed=_is_fixed(document))
     if variant is not None:
         sections.headlines(document, report, variant)
         sections.guardrails(document, report, variant)
+    trust.section(report, policy)
     if document.get("guardrails") or changes:
         record.changes(document, report, changes)
     where.section(document, report, policy)
     sections.over_time(document, report, policy, changes)
     sections.table(experiment, report, policy, variant)
-    sections.days_and_checks(report, policy)
+    sections.enrolments(report)
     sections.every_metric(document, report)
 
 

@@ -22,10 +22,13 @@ def fake() -> Iterator[FakeService]:
 class Page:
     """The dashboard's page in AppTest, with its HTML blocks as one text."""
 
-    def __init__(self, url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, url: str, key: str, monkeypatch: pytest.MonkeyPatch, **query: str) -> None:
         monkeypatch.setenv("RIALTO_URL", url)
         monkeypatch.setenv("RIALTO_KEY", key)
-        self.app = AppTest.from_file(str(APP), default_timeout=60).run()
+        self.app = AppTest.from_file(str(APP), default_timeout=60)
+        for name, value in query.items():
+            self.app.query_params[name] = value
+        self.app.run()
 
     @property
     def html(self) -> str:
@@ -45,7 +48,7 @@ class Page:
 
 @pytest.fixture
 def page_of(monkeypatch: pytest.MonkeyPatch):
-    def build(url: str, key: str = KEY) -> Page:
-        return Page(url, key, monkeypatch)
+    def build(url: str, key: str = KEY, **query: str) -> Page:
+        return Page(url, key, monkeypatch, **query)
 
     return build

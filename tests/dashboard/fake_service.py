@@ -201,6 +201,12 @@ def report() -> Json:
             "reason": "margin_up_and_held",
             "sentence": "socks earns +0.17 EUR margin per visitor (95 % credible interval +0.03 to +0.29) "
             "more than none and keeps every guardrail.",
+            "sentences": {
+                "en": "socks earns +0.17 EUR margin per visitor (95 % credible interval +0.03 to +0.29) "
+                "more than none and keeps every guardrail.",
+                "it": "socks conviene e rispetta tutti i limiti.",
+                "ro": "socks merită și respectă toate limitele.",
+            },
         },
         "value_remaining": {"leader": "socks", "per_unit": 3.2, "units_per_week": 9000, "per_week": 28800},
     }

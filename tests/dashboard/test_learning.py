@@ -60,14 +60,15 @@ def told() -> dict[str, Any]:
 def test_alarms_are_said_with_what_to_do_and_since_when() -> None:
     stop, collapse = learning.alarm_items(told())
     assert stop[:2] == ("reached", "Stop rule")
-    assert stop[2].endswith(
-        "Decide: promote a variant, or stop the experiment. Since 20 Mar 2026, 09:30 UTC."
-    )
+    assert stop[2].endswith(" Since 20 Mar 2026, 09:30 UTC.")
+    assert stop[3] == "Decide: promote a variant, or stop the experiment."
     assert collapse[:2] == ("alarm", "Exploration")
     promoted = {"alarms": [{**STOP, "state": "promoted", "detail": "socks was promoted by the stop rule"}]}
-    assert learning.alarm_items(promoted)[0][2].startswith("Socks was promoted by the stop rule. Since")
+    ((_, _, said, remedy),) = learning.alarm_items(promoted)
+    assert said.startswith("Socks was promoted by the stop rule. Since")
+    assert remedy == ""
     assert learning.alarm_items({"alarms": [{"name": "new_one", "state": "alarm"}]}) == [
-        ("alarm", "New one", "")
+        ("alarm", "New one", "", "")
     ]
     assert learning.alarm_items({}) == []
 

@@ -22,7 +22,7 @@ def test_the_page_shows_verdict_cards_guardrails_table_charts_and_checks(fake, p
     # Three posteriors with margins (ratings have no data yet), shares, P(best), enrolments.
     assert page.charts == 6
     assert "Comparable" not in html  # no check of that name was sent
-    assert "12 orders have no cost, so margin is unknown. Send cost with the orders" in html
+    assert "Send cost with the orders, or set" in html
 
 
 def test_another_variant_can_be_read(fake, page_of) -> None:

@@ -78,6 +78,7 @@ def test_a_tripped_breaker_is_an_alarm_with_what_to_do():
         "since": "2026-03-07T08:00:00Z",
         "detail": detail,
     }
-    ((state, title, said),) = learning.alarm_items({"alarms": [tripped]})
+    ((state, title, said, remedy),) = learning.alarm_items({"alarms": [tripped]})
     assert (state, title) == ("tripped", "Circuit breaker: outcomes")
-    assert said.startswith(f"{detail}. See whether orders still reach the service. Since 7 Mar 2026")
+    assert said.startswith(f"{detail}. Since 7 Mar 2026")
+    assert remedy == "See whether orders still reach the service."

@@ -77,10 +77,10 @@ def test_unknown_codes_are_spelled_out_not_hidden() -> None:
 
 
 def test_a_check_in_order_gives_no_advice_and_one_in_trouble_does() -> None:
-    assert words.check("unconverted", "ok", "0 orders") == ("Currencies converted", "0 orders.")
-    assert "fx_rates" in words.check("unconverted", "warn", "3 orders")[1]
-    assert words.check("new_check", "warn", "look") == ("New check", "Look.")
-    assert words.check("methods", "warn", "they part", "Look at it.")[1] == "They part. Look at it."
+    assert words.check("unconverted", "ok", "0 orders") == ("Currencies converted", "0 orders.", "")
+    assert "fx_rates" in words.check("unconverted", "warn", "3 orders")[2]
+    assert words.check("new_check", "warn", "look") == ("New check", "Look.", "")
+    assert words.check("methods", "warn", "they part", "Look at it.")[1:] == ("They part.", "Look at it.")
 
 
 def test_the_leader_is_the_verdicts_variant_else_the_most_probably_best() -> None:
@@ -124,13 +124,13 @@ def test_an_interval_line_is_drawn_only_for_a_known_interval() -> None:
 def test_text_from_outside_cannot_become_markup() -> None:
     evil = "<img src=x onerror=alert(1)>"
     made = [
-        markup.banner(evil, evil, evil),
+        markup.banner(evil, evil, evil, word=evil, tongue=evil),
         markup.card(evil, evil, evil, [(evil, evil)]),
         markup.table([evil, evil], [[markup.cell(evil, [evil]), markup.why_cell(evil)]]),
         markup.listing([evil], [[markup.cell(evil, [evil])]]),
         markup.hints([evil]),
         markup.variant_cell(evil, evil, is_control=True),
-        markup.checks([(evil, evil, evil)]),
+        markup.checks([(evil, evil, evil, evil)]),
         markup.fact(evil, evil),
     ]
     assert "<img" not in "".join(made)
