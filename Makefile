@@ -11,10 +11,10 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench studies spark lock clean
+.PHONY: help demo test lint bench studies agreement spark lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## Run service, dashboard and a simulated shop until Ctrl-C
 	@$(BIN)/rialto demo $(ARGS)
@@ -34,6 +34,9 @@ bench: $(READY) ## Measure the running service and its peers, and write benchmar
 
 studies: $(READY) ## Run the long studies and write docs/calibration.md and docs/policies.md (ARGS="policies" for a part)
 	@$(BIN)/python -m benchmarks.studies $(ARGS)
+
+agreement: $(READY) ## Ask GrowthBook's gbstats, in an environment of its own, and record what the test reads
+	@$(BIN)/python -m benchmarks.agreement
 
 spark: $(READY) ## Install PySpark beside the rest (it is large, and only one test needs it)
 	@$(PIP) install --require-hashes --requirement requirements-spark.lock

@@ -16,6 +16,7 @@ GROWTHBOOK = "4.0.0"
 PY_SPY = "0.4.3"
 MABWISER = "2.7.4"
 PYMAB = "2.0.1"
+GBSTATS = "0.8.0"
 INSTALL_S_MAX = 600
 
 
@@ -46,6 +47,19 @@ def python_with_bandits(work: Path) -> Path:
         folder,
         " ".join([*wanted, sys.version.split()[0]]),
         [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
+    )
+    return python
+
+
+def python_with_gbstats(work: Path) -> Path:
+    """A Python that has GrowthBook's gbstats, which wants a NumPy below 2 and so cannot stand beside ours."""
+    wanted = f"gbstats=={GBSTATS}"
+    folder = work / "python-gbstats"
+    python = folder / "bin" / "python"
+    _once(
+        folder,
+        " ".join([wanted, sys.version.split()[0]]),
+        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", wanted]],
     )
     return python
 

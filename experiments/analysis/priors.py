@@ -150,13 +150,14 @@ def sensitivities(
     by_default = {key: _default(plain, key, known.get(key)) for key in (reading.control, *pairs)}
     likelihoods = {k: (_likelihood(pair.treatment), _likelihood(pair.control)) for k, pair in pairs.items()}
     flat = {key: _lift(*arms, None) for key, arms in likelihoods.items()}
+    relative = {key: _relative_lift(*arms) for key, arms in likelihoods.items()}
     sceptical = {key: _lift(*arms, _tau(arms[1])) for key, arms in likelihoods.items()}
     best = _best(reading, likelihoods, sceptical=False)
     doubted = _best(reading, likelihoods, sceptical=True)
     return {
         key: {
             "default": by_default[key],
-            "flat": Sensitivity(flat.get(key, NO_LIFT), best.get(key)),
+            "flat": Sensitivity(flat.get(key, NO_LIFT), best.get(key), relative.get(key)),
             "sceptical": Sensitivity(sceptical.get(key, NO_LIFT), doubted.get(key)),
         }
         for key in (reading.control, *pairs)
@@ -205,6 +206,15 @@ def _lift(treatment: _Normal | None, control: _Normal | None, tau: float | None)
     kept = 1.0 if tau is None else tau * tau / (tau * tau + variance)
     center, half = kept * value, _NORMAL_95 * float(np.sqrt(kept * variance))
     return Interval(center, center - half, center + half)
+
+
+def _relative_lift(treatment: _Normal | None, control: _Normal | None) -> Interval | None:
+    """The Normal relative lift: var(a / b) = var(a) / b^2 + a^2 var(b) / b^4, to the order of var(b) / b^2."""
+    if treatment is None or control is None or control[0] <= 0.0:
+        return None
+    ratio = treatment[0] / control[0]
+    half = _NORMAL_95 * float(np.hypot(treatment[1], ratio * control[1])) / control[0]
+    return Interval(ratio - 1.0, ratio - 1.0 - half, ratio - 1.0 + half)
 
 
 def _best(

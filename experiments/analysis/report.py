@@ -106,10 +106,14 @@ class PriorReport:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """The lift and P(best) as they would be with another prior; the value is the posterior's mean."""
+    """The lift and P(best) as they would be with another prior; the value is the posterior's mean.
+
+    `lift_rel` stands with the flat prior only, by the delta method: what a Normal read-out reports.
+    """
 
     lift_abs: Interval
     prob_best: float | None
+    lift_rel: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,7 @@ class Report:
         raise KeyError(key)
 
 
-_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential", "parameters", "source"})
+_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential", "parameters", "source", "lift_rel"})
 """Left out of the JSON when there is nothing to say; every other None is a null."""
 
 
