@@ -17,7 +17,7 @@ are another check's.
 
 When wrong: with propensities that are not those of the epoch (history brought in with other ones). Places of
 which no shares are known are left out, as are units of a variant whose share was 0. Shares by context have
-no place of equal p, and are not covered.
+no place of equal p: `srm_context` has what can be said there.
 Pearson's chi-square against the summed propensities is no substitute where shares move: it takes the
 variance of one multinomial draw for a sum of draws that differ, which varies less.
 Sources: Lindon & Malek, Anytime-valid inference for multinomial count data (2022), for one constant p; Wald
@@ -30,9 +30,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.analysis import srm_context
 from experiments.analysis.report import Check
 from experiments.analysis.served import EpochShares, served_place
-from experiments.model import Experiment
+from experiments.model import Experiment, PolicyKind
 from experiments.posteriors.protocol import FloatArray
 from experiments.statistics import Cell
 
@@ -123,19 +124,52 @@ def srm_check(experiment: Experiment, cells: Sequence[Cell], shares: EpochShares
     assigned = _by_variant(cells, "assigned")
     exposed = _by_variant(cells, "exposed")
     sees = all(exposed.get(key) for key, units in assigned.items() if units)
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        found = _by_context(experiment, cells, "exposed" if sees else "units")
+    else:
+        found = _by_shares(cells, shares, "exposed" if sees else "assigned")
+    if isinstance(found, str):
+        return Check("srm", "info", found)
     word = "exposed" if sees else "assigned"
-    split = split_of(cells, shares, word)
+    shown = ", ".join(
+        f"{variant.key} {found.excess[variant.key]:+.2%}"
+        for variant in experiment.variants
+        if variant.key in found.excess
+    )
+    text = f"{found.units} {word} units against the shares they were assigned with: {shown}"
+    evidence = f"{found.kind} {_rounded(found.log_e)}, alarm at {ALARM:.0f}"
+    aside = f"; {found.left_out} units whose shares are not known are left out" if found.left_out else ""
+    is_off = found.log_e >= math.log(ALARM)
+    return Check("srm", "warn" if is_off else "ok", f"{text} ({evidence}){aside}", REMEDY if is_off else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the check says, by either method."""
+
+    units: int
+    left_out: int
+    log_e: float
+    excess: Mapping[str, float]
+    kind: str
+
+
+def _by_shares(cells: Iterable[Cell], shares: EpochShares, feature: str) -> _Found | str:
+    split = split_of(cells, shares, feature)
     if not split.units:
-        return Check("srm", "info", "no units whose shares are known, so their split cannot be checked")
-    log_e = log_e_value(split)
-    order = [variant.key for variant in experiment.variants if variant.key in split.excess]
-    shown = ", ".join(f"{key} {split.excess[key]:+.2%}" for key in order)
-    aside = f"; {split.left_out} units whose shares are not known are left out" if split.left_out else ""
-    is_off = log_e >= math.log(ALARM)
-    text = f"{split.units:.0f} {word} units against the shares they were assigned with: {shown}"
-    evidence = f"e-value {_rounded(log_e)}, alarm at {ALARM:.0f}"
-    remedy = REMEDY if is_off else None
-    return Check("srm", "warn" if is_off else "ok", f"{text} ({evidence}){aside}", remedy)
+        return "no units whose shares are known, so their split cannot be checked"
+    return _Found(round(split.units), split.left_out, log_e_value(split), split.excess, "e-value")
+
+
+def _by_context(experiment: Experiment, cells: Sequence[Cell], feature: str) -> _Found | str:
+    found, left_out = srm_context.weigh(cells, [v.key for v in experiment.variants], feature)
+    if min((one.units for one in found.values()), default=0) < srm_context.MIN_UNITS:
+        return (
+            f"too few units to check their split: {srm_context.MIN_UNITS} of each variant with propensities"
+        )
+    excess = {key: one.excess for key, one in found.items()}
+    units = sum(one.units for one in found.values())
+    return _Found(units, left_out, srm_context.log_e_value(found.values()), excess, "asymptotic e-value")
 
 
 REMEDY = (

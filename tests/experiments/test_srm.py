@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.analysis import srm_context
 from experiments.analysis.read_out import read_out
 from experiments.analysis.report import Check
 from experiments.analysis.served import EpochShares, served_place
 from experiments.analysis.srm import ALARM, LOSS_STAKE, SIZES, Split, log_e_value, split_of, srm_check
-from experiments.statistics import Cell
+from experiments.model import PolicyKind
+from experiments.statistics import FIXED_POINT, OVER_P, Cell
 from tests.experiments.cells import cell_of, experiment_of
 from tests.experiments.test_analysis_checks import NOW
 
@@ -133,3 +135,68 @@ def test_the_report_has_the_check():
     shares = shares_of(cells, EVEN)
     report = read_out(experiment_of("socks"), cells, time_zone="UTC", now=NOW, epoch_shares=shares)
     assert next(check for check in report.checks if check.name == "srm").state == "warn"
+
+
+def by_context(keys: tuple[str, ...], lost: float, seed: int = 1, n: int = 40_000) -> list[Cell]:
+    """Two contexts, shares of 0.6 and 0.2 the other way round; a part of what socks has seen is lost."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([[0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])[rng.integers(2, size=n)]
+    arm = (rng.random(n)[:, None] > shares.cumsum(axis=1)).sum(axis=1)
+    kept = ~((arm == 1) & (rng.random(n) < lost))
+    cells: list[Cell] = []
+    for index, key in enumerate(keys):
+        p = shares[(arm == index) & kept, index]
+        over = np.rint(FIXED_POINT / p).astype(object)
+        features = {"exposed": np.ones(len(p), int), "exposed" + OVER_P: over, "units" + OVER_P: over}
+        cells.append(cell_of(key, n=len(p), candidates=keys, **features))  # type: ignore[arg-type]
+    return cells
+
+
+VARIANTS = ("none", "socks", "mug")
+CONTEXTUAL = experiment_of("socks", "mug", policy=PolicyKind.CONTEXTUAL)
+
+
+def test_by_context_the_logged_propensities_are_enough_to_see_a_loss():
+    """By hand: S, V and the mixture's e-value of each variant. Of all units 6 % are lost: 0.85 / 0.94 are left."""
+    cells = by_context(VARIANTS, lost=0.15)
+    found = srm_check(CONTEXTUAL, cells, {})
+    total = sum(cell.moments.sum("exposed") for cell in cells)
+    logs: list[float] = []
+    for cell in cells:
+        inverse = cell.moments.sum("exposed/p") / FIXED_POINT
+        variance = cell.moments.product("exposed/p", "exposed/p") / FIXED_POINT**2 - inverse
+        r = (variance / total / 0.03) ** 2
+        logs.append(0.5 * math.log(r / (r + variance)) + (inverse - total) ** 2 / (2 * (r + variance)))
+    weighed, _ = srm_context.weigh(cells, VARIANTS, "exposed")
+    expected = math.log(sum(math.exp(value) for value in logs) / 3)
+    assert srm_context.log_e_value(weighed.values()) == pytest.approx(expected)
+    assert (found.state, "asymptotic e-value" in found.detail) == ("warn", True)
+    assert "socks -9." in found.detail
+
+
+def test_by_context_a_split_that_is_right_is_fine():
+    for seed in range(10):
+        assert srm_check(CONTEXTUAL, by_context(VARIANTS, 0.0, seed, n=10_000), {}).state == "ok"
+
+
+def test_by_context_wrong_propensities_are_seen():
+    """The planted bug: every unit's propensity taken for a third."""
+    cells = by_context(VARIANTS, 0.0)
+    for cell in cells:
+        units = cell.moments.sum("exposed")
+        cell.moments.sums["exposed/p"] = 3 * FIXED_POINT * units
+        cell.moments.products["exposed/p*exposed/p"] = 9 * FIXED_POINT**2 * units
+    assert srm_check(CONTEXTUAL, cells, {}).state == "warn"
+
+
+def test_by_context_few_units_or_none_with_propensities_say_nothing():
+    assert srm_check(CONTEXTUAL, by_context(VARIANTS, 0.0, n=3_000), {}).state == "info"
+    assert srm_check(CONTEXTUAL, [], {}).state == "info"
+    plain = cell_of("none", n=50, candidates=VARIANTS, exposed=np.ones(50, int))
+    found = srm_check(CONTEXTUAL, [*by_context(VARIANTS, 0.0), plain], {})
+    assert found.detail.endswith("; 50 units whose shares are not known are left out")
+
+
+def test_by_context_certain_shares_have_nothing_to_vary():
+    sure = srm_context.Weighed(2_000, 2_000, 2_000.0, 2_000.0)
+    assert srm_context.log_e_value([sure]) == 0.0
