@@ -209,7 +209,7 @@ def _lift(treatment: _Normal | None, control: _Normal | None, tau: float | None)
 
 
 def _relative_lift(treatment: _Normal | None, control: _Normal | None) -> Interval | None:
-    """The Normal relative lift: var(a / b) = var(a) / b^2 + a^2 var(b) / b^4, to the order of var(b) / b^2."""
+    """The Normal relative lift: var(a / b) = var(a) / b^2 + a^2 var(b) / b^4, to order var(b) / b^2."""
     if treatment is None or control is None or control[0] <= 0.0:
         return None
     ratio = treatment[0] / control[0]

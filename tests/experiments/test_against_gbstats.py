@@ -79,7 +79,7 @@ Z = 1.959964
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_the_normal_read_out_is_that_of_gbstats(case: Mapping[str, Any]) -> None:
-    """Whatever the counts; of a proportion gbstats divides by n, we by n - 1: an end moves by a width / 4n."""
+    """Whatever the counts; of a proportion gbstats divides by n, we by n - 1: an end moves a width / 4n."""
     _, _, flat = read(case)
     close = 1e-6 + (0.3 / min(arm["n"] for arm in case["arms"]) if case["kind"] == "proportion" else 0.0)
     for place, theirs in enumerate(case["lifts"], start=1):
