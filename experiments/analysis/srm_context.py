@@ -1,4 +1,4 @@
-"""Sample ratio mismatch where each context has shares of its own, and a unit's own propensity is all there is.
+"""Sample ratio mismatch where each context has its own shares and a unit's own propensity is all there is.
 
 Under the null E[1{W_i = k} / p_i(k)] = 1 for every unit that could have had k, so over the n exposed ones
 
@@ -11,8 +11,8 @@ propensities of all variants at every unit.
 
 When wrong: below some thousand units of a variant (none is given below `MIN_UNITS`), since few units of small
 propensity carry most of S. For the same reason it is weak: with shares of 0.88 and 0.02 in two halves of the
-contexts a loss of 10 % is found by 200,000 units, one of 5 % in a third of 50 runs; with shares of 0.6 and 0.2
-a loss of 10 % by 20,000. No false alarm or one in every such world (50 looks, 150 to 600 runs).
+contexts a loss of 10 % is found by 200,000 units, one of 5 % in a third of 50 runs; with shares of 0.6 and
+0.2 a loss of 10 % by 20,000. No false alarm or one in every such world (50 looks, 150 to 600 runs).
 Source: Horvitz & Thompson 1952 for the weights; Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), 2.
 """
 

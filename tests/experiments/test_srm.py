@@ -157,7 +157,7 @@ CONTEXTUAL = experiment_of("socks", "mug", policy=PolicyKind.CONTEXTUAL)
 
 
 def test_by_context_the_logged_propensities_are_enough_to_see_a_loss():
-    """By hand: S, V and the mixture's e-value of each variant. Of all units 6 % are lost: 0.85 / 0.94 are left."""
+    """By hand: S, V and the mixture's e-value of each variant. 0.85 / 0.94 of socks are left."""
     cells = by_context(VARIANTS, lost=0.15)
     found = srm_check(CONTEXTUAL, cells, {})
     total = sum(cell.moments.sum("exposed") for cell in cells)
