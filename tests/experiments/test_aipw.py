@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.analysis.adaptive import Method, aipw_of, parting
-from experiments.analysis.aipw import increments
+from experiments.analysis.aipw import increments, pair_by_aipw
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.comparison import Pair
 from experiments.analysis.inverse import by_shares, shares_by_place
@@ -176,6 +176,17 @@ def test_what_cannot_be_had_is_null_with_its_reason():
     one_buyer = np.arange(50) == 7
     rare = [cell_of(k, n=50, candidates=KEYS, orders=one_buyer, revenue=one_buyer * 900) for k in KEYS]
     assert read(rare, served, "aov").pairs["socks"] is Reason.INSUFFICIENT_DATA  # denominator near 0
+
+
+def test_one_pair_alone_is_that_of_the_whole_reading():
+    rng = np.random.default_rng(6)
+    cells, served = epochs_of(rng, np.array([0.3, 0.4]), [0.5, 0.6], per_epoch=400, lift=0.0)
+    table = tabulate(cells, metric_definitions(ADAPTIVE)["conversion_rate"])
+    shares = shares_by_place(cells, served)
+    assert (
+        pair_by_aipw(table, by_shares(table, shares), "socks", "none") == read(cells, served).pairs["socks"]
+    )
+    assert pair_by_aipw(table, by_shares(table, {}), "socks", "none") is Reason.PROPENSITY_UNKNOWN
 
 
 def test_segments_with_shares_of_their_own_are_no_one_place():
