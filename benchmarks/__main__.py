@@ -20,6 +20,7 @@ from benchmarks.bench import Bench
 from benchmarks.page import write_page
 from benchmarks.parts import (
     allocation,
+    analysis,
     contextual,
     decisions,
     folding,
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "memory": memory.memory,
     "growth": growth.growth,
     "reports": reports.reports,
+    "analysis": analysis.analysis,
     "allocation": allocation.allocation,
     "contextual": contextual.contextual,
     "peers": peers.peers,

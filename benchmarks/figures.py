@@ -165,6 +165,18 @@ GOALS = [
         )
         for arms in (10, 100)
     ),
+    Goal(
+        "CPU of the read-out of 10 variants x 8 metrics over gbstats'",
+        "analysis",
+        lambda data: data["ratios"],
+        at_most=0.5,
+    ),
+    Goal(
+        "CPU of the report at 10 million events over at 10,000",
+        "analysis",
+        lambda data: data["growth"],
+        at_most=1.2,
+    ),
     _contextual("mabwiser", 0.1),
     _contextual("pymab", 1.0),
     _peer("assign, new unit, over unleash-server", "unleash", 4),

@@ -43,6 +43,7 @@ SECTIONS = (
     ("growth", "Growth", sections.growth),
     ("memory", "Memory", sections.memory),
     ("reports", "Reports", sections.reports),
+    ("analysis", "The read-out", sections.analysis),
     ("allocation", "Allocation", sections.allocation),
     ("contextual", "Decisions by context", sections.contextual),
     ("peers", "Peers, side by side", sections.peers),
