@@ -39,8 +39,9 @@ SetEpoch = tuple[int, int]
 """(candidate set, epoch): where units were enrolled."""
 
 MIN_DENOMINATOR_ERRORS = 3.0
-MIN_SEGMENT_UNITS = 100
-"""Degrees of freedom from which a segment's residual variance is its own."""
+MIN_SEGMENT_UNITS, MIN_SPREAD_UNITS = 100, 300
+"""Degrees of freedom from which a segment's residual variance is its own, and that of a run of its strata:
+more, since few units of a rare event may have no spread at all by chance."""
 MIN_FREEDOM = 2.0
 """Degrees of freedom a Student-t must exceed: below, it has no variance to compare by."""
 
@@ -135,23 +136,44 @@ def _informed(likelihood: StudentT, prior: Posterior) -> StudentT:
 
 
 def _residual_variances(parts: Sequence[Part], figure: float) -> list[float]:
-    """The residual variance of each part, pooled over strata; of each segment apart, where they are split.
+    """The residual variance of each part, pooled over neighbouring strata of its segment.
 
     Segments differ in what they spend: pooled over them all, an arm shown more to the big spenders seemed
-    more or less sure than it is (coverage of a lift .968). Few units of a segment borrow from all.
+    more or less sure than it is (coverage of a lift .968). Seasons differ too: where rates rise from 5 to
+    15 %, an arm that was starved late had mostly the small spread of early epochs (.905). Few units of a
+    segment borrow from all.
     """
 
     def pooled(chosen: Sequence[Part]) -> float:
-        freedom = sum(part.sums.units for part in chosen) - len(chosen)
-        return sum(part.sums.squared_deviations(figure) for part in chosen) / freedom
+        return sum(part.sums.squared_deviations(figure) for part in chosen) / _freedom(chosen)
 
-    overall = pooled(parts)
-    found: dict[str | None, float] = {}
+    found = [pooled(parts)] * len(parts)
     for segment in {part.segment for part in parts}:
-        own = [part for part in parts if part.segment == segment]
-        units = sum(part.sums.units for part in own)
-        found[segment] = pooled(own) if units >= MIN_SEGMENT_UNITS + len(own) else overall
-    return [found[part.segment] for part in parts]
+        own = [place for place, part in enumerate(parts) if part.segment == segment]
+        for run in _runs(parts, own):
+            chosen = [parts[place] for place in run]
+            if _freedom(chosen) >= MIN_SEGMENT_UNITS:
+                residual = pooled(chosen)
+                for place in run:
+                    found[place] = residual
+    return found
+
+
+def _runs(parts: Sequence[Part], places: Sequence[int]) -> list[list[int]]:
+    """Neighbours merged in order until they have `MIN_SPREAD_UNITS`; a rest joins the last."""
+    runs: list[list[int]] = [[]]
+    for place in places:
+        if _freedom([parts[one] for one in runs[-1]]) >= MIN_SPREAD_UNITS:
+            runs.append([])
+        runs[-1].append(place)
+    if len(runs) > 1 and _freedom([parts[one] for one in runs[-1]]) < MIN_SPREAD_UNITS:
+        rest = runs.pop()
+        runs[-1] += rest
+    return runs
+
+
+def _freedom(parts: Sequence[Part]) -> float:
+    return sum(part.sums.units for part in parts) - len(parts)
 
 
 def proportion(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | None:

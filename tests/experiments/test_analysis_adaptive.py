@@ -171,3 +171,22 @@ def test_each_segment_has_a_residual_variance_of_its_own_once_it_has_a_hundred_u
     # With 40 and 80 units the two share one: (40 a1^2 + 80 a2^2) / (120 - 2) in either.
     shared = (40 * 100**2 + 80 * 10**2) / 118
     assert read(5) == pytest.approx(0.25 * shared * (1 / 40 + 1 / 80), rel=1e-12)
+
+
+def test_epochs_of_another_spread_have_a_residual_variance_of_their_own():
+    """Totals of 0 or 2 a: a = 1 in 3 epochs of 200 units an arm, then 10; each run needs 300, the rest joins.
+
+    Runs are epochs (0, 1), (2, 3) and 4 with the second; errors sum_s W_s^2 v_run / n_s.
+    """
+    spreads = [1, 1, 1, 10, 10]
+    cells = [
+        cell_of(key, n=200, candidates=KEYS, epoch=epoch, margin=2 * a * (np.arange(200) % 2))
+        for epoch, a in enumerate(spreads)
+        for key in KEYS
+    ]
+    definition = metric_definitions(ADAPTIVE)["margin_per_unit"]
+    pair = read_metric(ADAPTIVE, cohort_of(cells), definition, by_epoch=True, seed=1).pairs["socks"]
+    assert isinstance(pair, Pair)
+    first, second = 200 * 2 / (400 - 2), 200 * (1 + 100 + 100) / (600 - 3)
+    expected = (2 * first + 3 * second) / 25 / 200
+    assert pair.treatment_posterior.variance == pytest.approx(expected, rel=1e-12)
