@@ -10,8 +10,8 @@ arm, x numerator and y denominator of a unit, bars are means per unit, R the rat
 | mean         | sum W_s xbar_s                 | Student-t of sum W_s mu_s, Satterthwaite's df,         |
 |              |                                | mu_s | prior N-inv-chi2(pooled mean, k W_s, v W_s, s2) |
 | ratio        | R = sum W_s xbar_s / W_s ybar_s| Student-t at R with the delta-method variance          |
-| stratified   | the same R (y = 1 for a mean)  | Normal, residual variance pooled over strata (of each  |
-|              |                                | segment, where strata are of one)                      |
+| stratified   | the same R (y = 1 for a mean)  | Normal, residual variance pooled over neighbouring     |
+|              |                                | strata (of each segment, where strata are of one)      |
 
 With one stratum the first two are the exact conjugate posteriors. The prior is spread over the strata
 by weight, so that it counts once however many there are. Delta method: var(R) = sum W_s^2
@@ -94,7 +94,7 @@ def unstratified(definition: MetricDefinition, parts: Sequence[Part]) -> Estimat
 
 
 def stratified(definition: MetricDefinition, parts: Sequence[Part]) -> Estimate | None:
-    """The estimate by candidate set and epoch: Normal, residual variance pooled over the strata.
+    """The estimate by candidate set and epoch: Normal, residual variance pooled over neighbours.
 
     Two strata of 50 units, figures 0.2 and 0.4, standardise to 0.3 whatever the arm's own mix.
     """
