@@ -134,3 +134,14 @@ def test_text_from_outside_cannot_become_markup() -> None:
         markup.fact(evil, evil),
     ]
     assert "<img" not in "".join(made)
+
+
+def test_a_lift_is_told_for_every_look_where_the_report_has_it() -> None:
+    """In the table of all figures; without a sequence it says nothing of it."""
+    lift = {"value": 0.01, "ci_low": 0.002, "ci_high": 0.018}
+    block = {"value": 0.61, "ci_low": 0.6, "ci_high": 0.62, "lift_abs": lift, "lift_rel": lift}
+    with_it = block | {"sequential": {"value": 0.01, "ci_low": -0.004, "ci_high": 0.024}}
+    for told in (block, with_it):
+        found = reading.reading({"metrics": {"conversion_rate": told}}, "conversion_rate")
+        full = markup.full_cell(found, "share", "EUR", is_control=False)
+        assert (f"{markup.EVERY_LOOK} −0.40 points to +2.40 points" in full) == (told is with_it)
