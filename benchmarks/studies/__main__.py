@@ -1,8 +1,8 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration`, `adaptive`, `intervals`, `verdicts`, `peeking` and `mismatch` each write a part of
-docs/calibration.md, `policies` and `selection` the figures and the chart of docs/policies.md, `delays` the
-figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
+`calibration`, `adaptive`, `intervals`, `verdicts`, `refunds`, `peeking` and `mismatch` each write a part
+of docs/calibration.md, `policies` and `selection` the figures and the chart of docs/policies.md, `delays`
+the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.studies.delays import delays
 from benchmarks.studies.guardrails import guardrails
 from benchmarks.studies.intervals import intervals
 from benchmarks.studies.policies import policies
+from benchmarks.studies.refunds import refunds
 from benchmarks.studies.selection import selection
 from benchmarks.studies.verdicts import verdicts
 
@@ -95,6 +96,11 @@ def of_verdicts(runs: int | None) -> None:
     verdicts(runs=runs or 1_000, seed=SEED)
 
 
+def of_refunds(runs: int | None) -> None:
+    """Expected final money and CUPED against the truth; their part of docs/calibration.md."""
+    refunds(runs=runs or 1_000, seed=SEED)
+
+
 def of_selection(runs: int | None) -> None:
     """Choices against logged propensities; its table in docs/policies.md."""
     selection(units=runs or 1_000_000, seed=SEED)
@@ -143,6 +149,7 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "selection": of_selection,
     "intervals": of_intervals,
     "verdicts": of_verdicts,
+    "refunds": of_refunds,
     "peeking": of_peeking,
     "mismatch": of_mismatch,
 }
