@@ -1,8 +1,8 @@
 """The delta method of every ratio against the Bayesian bootstrap of the units themselves (Rubin 1981).
 
 Weights of the units are drawn from the flat Dirichlet; the ratio of weighted sums is then a draw of a
-posterior that assumes no law at all. Ends of the 95 % interval are compared in standard errors of a quantile of
-that many draws, plus the skewness that a straight line leaves out.
+posterior that assumes no law at all. Ends of the 95 % interval are compared in standard errors of a quantile
+of that many draws, plus the skewness that a straight line leaves out.
 """
 
 from __future__ import annotations
