@@ -66,7 +66,9 @@ def steps(
         ],
     )
     lines = base.mark_line(interpolate="step-after", strokeWidth=2.5).encode(
-        strokeDash=alt.StrokeDash("variant:N", scale=_dash_scale(variants, control), legend=_legend())
+        strokeDash=alt.StrokeDash(
+            "variant:N", scale=_dash_scale(variants, control), legend=_legend(columns=_columns(variants))
+        )
     )
     points = base.mark_point(size=60, filled=True, opacity=0)  # nothing to see, but easy to hover over
     layers = [*([_marks(marks, x)] if marks else []), lines, points]
@@ -213,7 +215,9 @@ def _data(rows: Sequence[Json]) -> alt.Data:
 def _colour(variants: Sequence[str], control: str | None, symbol: str = "stroke") -> alt.Color:
     colours = [CONTROL_COLOUR if key == control else COLOURS[i] for key, i in _numbered(variants, control)]
     return alt.Color(
-        "variant:N", scale=alt.Scale(domain=list(variants), range=colours), legend=_legend(symbol)
+        "variant:N",
+        scale=alt.Scale(domain=list(variants), range=colours),
+        legend=_legend(symbol, _columns(variants)),
     )
 
 
@@ -232,7 +236,13 @@ def _place(key: str, variants: Sequence[str]) -> int:
     return list(variants).index(key) if key in variants else len(variants)
 
 
-def _legend(symbol: str = "stroke") -> alt.Legend:
+def _columns(variants: Sequence[str]) -> int:
+    """As many entries side by side as a phone has room for: about 320 pixels, 44 for a sign and the gaps."""
+    widest = 44 + 7 * max((len(key) for key in variants), default=0)
+    return max(1, min(4, 320 // widest))
+
+
+def _legend(symbol: str = "stroke", columns: int = 4) -> alt.Legend:
     return alt.Legend(
         orient="bottom",
         title=None,
@@ -243,5 +253,5 @@ def _legend(symbol: str = "stroke") -> alt.Legend:
         symbolSize=350 if symbol == "stroke" else 120,
         padding=0,
         offset=6,
-        columns=4,
+        columns=columns,
     )

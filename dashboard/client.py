@@ -101,11 +101,23 @@ class Client:
 
     def guardrail_changes(self, experiment: str) -> list[Json]:
         """Every change of a guardrail or a circuit breaker, oldest first; none of a service of old."""
+        return self._items(f"/v1/experiments/{experiment}/guardrail-changes")
+
+    def analyses(self, experiment: str) -> list[Json]:
+        """Every fit of the pooled model that was asked for, oldest first, without its figures."""
+        return self._items(f"/v1/experiments/{experiment}/analyses")
+
+    def analysis(self, experiment: str, number: str) -> Json:
+        """One fit of the pooled model with its figures, or why it has none."""
+        return self._get(f"/v1/experiments/{experiment}/analyses/{number}", {})
+
+    def _items(self, path: str) -> list[Json]:
+        """All pages of a list; none where a service of old has no such list."""
         items: list[Json] = []
         parameters: dict[str, str] = {"limit": str(_PAGE_SIZE)}
         while True:
             try:
-                page = self._get(f"/v1/experiments/{experiment}/guardrail-changes", parameters)
+                page = self._get(path, parameters)
             except NotFound:
                 return items
             items += cast("list[Json]", page.get("items") or [])

@@ -33,7 +33,6 @@ def card(key: str, about: words.Metric, found: Reading, control: Reading, curren
         rows.append(("Control", words.amount(control.value.value, about.scale, currency)))
     if key not in _LIFT_FIRST and big is not None:
         rows += _lift_rows(found, level, about.scale, currency)
-    rows.append((markup.EVERY_LOOK, _range(found.sequential, about.scale, currency, relative=False)))
     if found.prob_beats_control is not None:
         rows.append(("P(beats control)", words.probability(found.prob_beats_control)))
     rows = [(name, text) for name, text in rows if text]

@@ -84,13 +84,39 @@ def interval_line(interval: Interval) -> str:
     if interval.value is None or interval.low is None or interval.high is None:
         return ""
     reach = 1.15 * max(abs(interval.low), abs(interval.high), abs(interval.value)) or 1.0
-    low, dot, high = (50 + 50 * at / reach for at in (interval.low, interval.value, interval.high))
+    return _bar(interval, reach) + _sides(lower_is_better=False)
+
+
+def estimate(name: str, note: str, figures: str, interval: Interval, reach: float) -> str:
+    """One way to tell a change: its name, when to read it, its bar on a line up to +-`reach`, its figures."""
+    return (
+        f'<div class="est"><div><b>{escape(name)}</b><span class="sub">{escape(note)}</span></div>'
+        f'<div>{_bar(interval, reach)}</div><div class="figures">{escape(figures)}</div></div>'
+    )
+
+
+def estimates(rows: Sequence[str], *, lower_is_better: bool, drawn: bool) -> str:
+    """Rows made by `estimate`, under them what the line's two sides mean when any bar is drawn."""
+    sides = f'<div class="est sides"><div></div><div>{_sides(lower_is_better=lower_is_better)}</div></div>'
+    return block('<div class="rl-ests">' + "".join(rows) + (sides if drawn else "") + "</div>")
+
+
+def _bar(interval: Interval, reach: float) -> str:
+    if interval.value is None or interval.low is None or interval.high is None:
+        return ""
+    low, dot, high = (50 + 50 * at / (reach or 1.0) for at in (interval.low, interval.value, interval.high))
     return (
         '<div class="rl-line" aria-hidden="true"><div class="track"></div>'
         f'<div class="span" style="left:{low:.1f}%;width:{high - low:.1f}%"></div>'
         f'<div class="zero"></div><div class="dot" style="left:{dot:.1f}%"></div></div>'
+    )
+
+
+def _sides(*, lower_is_better: bool) -> str:
+    left, right = ("better", "worse") if lower_is_better else ("worse", "better")
+    return (
         '<div class="rl-ends" aria-hidden="true">'
-        "<span>worse</span><span>as control</span><span>better</span></div>"
+        f"<span>{left}</span><span>as control</span><span>{right}</span></div>"
     )
 
 

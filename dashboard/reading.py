@@ -70,11 +70,11 @@ def reading(variant: Json, metric: str) -> Reading:
         value=interval(found, reason),
         lift_abs=interval(found.get("lift_abs"), reason),
         lift_rel=interval(found.get("lift_rel"), reason),
-        prob_best=_number(found.get("prob_best")),
-        prob_beats_control=_number(found.get("prob_beats_control")),
-        ci_prob=_number(found.get("ci_prob")) or 0.95,
+        prob_best=number(found.get("prob_best")),
+        prob_beats_control=number(found.get("prob_beats_control")),
+        ci_prob=number(found.get("ci_prob")) or 0.95,
         reason=reason,
-        naive=_number(_object(found.get("naive")).get("value")),
+        naive=number(_object(found.get("naive")).get("value")),
         naive_lift=interval(_object(found.get("naive")).get("lift_rel"), None),
         aipw_lift=interval(_object(found.get("aipw")).get("lift_rel"), None),
         capped_lift=interval(_object(found.get("winsorised")).get("lift_rel"), None),
@@ -91,11 +91,21 @@ def interval(block: object, reason: str | None = None) -> Interval:
     """A value with its interval, as any block of the report has it; `reason` where it gives none itself."""
     found = _object(block)
     return Interval(
-        value=_number(found.get("value")),
-        low=_number(found.get("ci_low")),
-        high=_number(found.get("ci_high")),
+        value=number(found.get("value")),
+        low=number(found.get("ci_low")),
+        high=number(found.get("ci_high")),
         reason=_text(found.get("reason")) or reason,
     )
+
+
+def number(value: object) -> float | None:
+    """A figure of the report; None for anything else, true and false too."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def reason(block: Json) -> str | None:
+    """Why a block has no figures."""
+    return _text(block.get("reason"))
 
 
 def variants(report: Json) -> list[Json]:
@@ -221,7 +231,7 @@ def drift_words(policy: Json) -> str | None:
         return None
     days = [words.day(day) for day in cast("list[str]", drift.get("recent") or [])]
     when = f" ({' to '.join(days)})" if days else ""
-    common, between = _number(drift.get("p_common")), _number(drift.get("p_between"))
+    common, between = number(drift.get("p_common")), number(drift.get("p_between"))
     has_order = between is not None and (common is None or between < common)
     what = "the order of the variants has changed" if has_order else "all variants have moved together"
     half_life = _object(policy.get("policy")).get("discount_half_life")
@@ -245,7 +255,7 @@ def day_rows(report: Json) -> list[Json]:
 def _units(sets: object) -> float:
     """Units behind the posteriors of a segment's first set."""
     first = _object(cast("list[Json]", sets or [{}])[0])
-    return sum(_number(_object(found).get("n")) or 0.0 for found in _object(first.get("posteriors")).values())
+    return sum(number(_object(found).get("n")) or 0.0 for found in _object(first.get("posteriors")).values())
 
 
 def _thinned(versions: list[Json]) -> list[Json]:
@@ -271,10 +281,6 @@ def _rank(item: str, order: Iterable[str]) -> int:
 
 def _object(value: object) -> Json:
     return cast("Json", value) if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(value: object) -> str | None:

@@ -4,11 +4,10 @@ from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, words
+from dashboard import estimates, markup, words
 
 Json: TypeAlias = dict[str, Any]
 
-TITLE = "Can the figures be trusted?"
 _IN_ORDER = "ok"
 _NOTE = "info"
 _ORDER = ("fail", "alarm", "reached", "warn", "unknown", _NOTE, _IN_ORDER)
@@ -16,8 +15,14 @@ _ORDER = ("fail", "alarm", "reached", "warn", "unknown", _NOTE, _IN_ORDER)
 
 def section(report: Json, policy: Json) -> None:
     """What is not in order, worst first; what is, folded away."""
-    st.html(markup.heading(TITLE, "What could make the figures on this page wrong, worst first."))
+    st.html(
+        markup.heading(
+            "Can the figures be trusted?", "What could make the figures on this page wrong, worst first."
+        )
+    )
     found = checks(report, policy)
+    if estimates.parted(report):  # told beside the figures that part
+        found = [item for item in found if item.get("name") != estimates.PARTED]
     if not found:
         st.html(markup.block('<span class="muted">No checks were made.</span>'))
         return
@@ -41,11 +46,11 @@ def checks(report: Json, policy: Json) -> list[Json]:
 
 
 def hints(report: Json, policy: Json) -> list[str]:
-    """One line beside the verdict that names what warns; what to do stands in the section."""
+    """One line beside the verdict that names what warns; what to do stands further down."""
     named = [_told(item)[1] for item in checks(report, policy) if _severity(item) < _ORDER.index(_NOTE)]
     if not named:
         return []
-    return [f"Before you act, look at “{TITLE}” below: {', '.join(named)}."]
+    return [f"Before you act, read below what is not in order: {', '.join(f'“{name}”' for name in named)}."]
 
 
 def _severity(item: Json) -> int:

@@ -82,7 +82,7 @@ _CHECKS = {
         "Look at the audience and the offers' rules: too few visitors could get control and an offer alike.",
     ),
     "methods": (
-        "Corrected and plain lifts agree",
+        "Corrected beside plain lifts",
         "Decide by the corrected figures: the plain ones compare different times.",
     ),
     "burn_in": ("Burn-in", "Wait: until then shares do not follow their results."),

@@ -10,7 +10,20 @@ from typing import Any, TypeAlias, cast
 
 import streamlit as st
 
-from dashboard import markup, notices, reading, record, sections, trust, verdicts, where
+from dashboard import (
+    assumptions,
+    estimates,
+    markup,
+    notices,
+    pooled,
+    reading,
+    record,
+    refunds,
+    sections,
+    trust,
+    verdicts,
+    where,
+)
 from dashboard.client import Client, ServiceError
 
 Json: TypeAlias = dict[str, Any]
@@ -68,7 +81,7 @@ def _choose(client: Client, tongue: str) -> None:
         "Matured only", value=not _is_fixed(document), key=f"matured-{key}", help=_MATURED_HELP
     )
     report, policy = client.report(key, segment=segment, matured=matured), _policy(client, key)
-    changes = client.guardrail_changes(key)
+    changes, fits = client.guardrail_changes(key), pooled.last(client, key)
     _offer_segments(columns[2], report, key)
     sections.overview(experiment, report, policy)
     if not report.get("units_assigned"):
@@ -82,22 +95,30 @@ def _choose(client: Client, tongue: str) -> None:
         return
     variant = _variant(columns[1], report, key)
     verdicts.section(report, policy, variant, tongue=tongue, fixed=_is_fixed(document))
-    _results(experiment, report, policy, variant, changes)
-
-
-def _results(experiment: Json, report: Json, policy: Json, variant: str | None, changes: list[Json]) -> None:
-    document = cast("Json", experiment.get("document") or {})
     if variant is not None:
-        sections.headlines(document, report, variant)
-        sections.guardrails(document, report, variant)
+        _of_variant(document, report, variant)
     trust.section(report, policy)
+    _of_all(experiment, report, policy, variant, changes)
+    pooled.section(document, report, *fits)
+    sections.every_metric(document, report)
+
+
+def _of_variant(document: Json, report: Json, variant: str) -> None:
+    sections.headlines(document, report, variant)
+    sections.guardrails(document, report, variant)
+    estimates.section(document, report, variant)
+    assumptions.section(document, report, variant)
+    refunds.section(document, report, variant)
+
+
+def _of_all(experiment: Json, report: Json, policy: Json, variant: str | None, changes: list[Json]) -> None:
+    document = cast("Json", experiment.get("document") or {})
     if document.get("guardrails") or changes:
         record.changes(document, report, changes)
     where.section(document, report, policy)
     sections.over_time(document, report, policy, changes)
     sections.table(experiment, report, policy, variant)
     sections.enrolments(report)
-    sections.every_metric(document, report)
 
 
 def _is_fixed(document: Json) -> bool:

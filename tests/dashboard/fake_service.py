@@ -137,6 +137,24 @@ def unknown_guardrail(key: str, variant: str) -> Json:
     }
 
 
+def verdict() -> Json:
+    sentence = (
+        "socks earns +0.17 EUR margin per visitor (95 % credible interval +0.03 to +0.29) more than none "
+    )
+    sentence += "and keeps every guardrail."
+    return {
+        "variant": "socks",
+        "kind": "healthy",
+        "reason": "margin_up_and_held",
+        "sentence": sentence,
+        "sentences": {
+            "en": sentence,
+            "it": "socks conviene e rispetta tutti i limiti.",
+            "ro": "socks merită și respectă toate limitele.",
+        },
+    }
+
+
 def report() -> Json:
     now = START + timedelta(days=DAYS)
     guardrails: list[Json] = []
@@ -195,19 +213,7 @@ def report() -> Json:
             for day in range(DAYS)
             for place, key in enumerate(VARIANTS)
         ],
-        "verdict": {
-            "variant": "socks",
-            "kind": "healthy",
-            "reason": "margin_up_and_held",
-            "sentence": "socks earns +0.17 EUR margin per visitor (95 % credible interval +0.03 to +0.29) "
-            "more than none and keeps every guardrail.",
-            "sentences": {
-                "en": "socks earns +0.17 EUR margin per visitor (95 % credible interval +0.03 to +0.29) "
-                "more than none and keeps every guardrail.",
-                "it": "socks conviene e rispetta tutti i limiti.",
-                "ro": "socks merită și respectă toate limitele.",
-            },
-        },
+        "verdict": verdict(),
         "value_remaining": {"leader": "socks", "per_unit": 3.2, "units_per_week": 9000, "per_week": 28800},
     }
 
@@ -307,6 +313,7 @@ class FakeService:
         self.experiments = [experiment()]
         self.report, self.policy = report(), policy()
         self.changes: list[Json] = []
+        self.analyses: list[Json] = []
         self.refuse: int | None = None  # 401 or 403 for every call
         self.raw: dict[str, tuple[int, bytes]] = {}  # path -> an answer of its own
         self.page_size = 200
@@ -349,9 +356,17 @@ class FakeService:
         key = path.removeprefix("/v1/experiments/").partition("/")[0]
         if key not in {item["key"] for item in self.experiments}:
             return problem(404, f"there is no experiment {key}")
+        if "/analyses" in path:
+            return self.analysis_answer(path.rpartition("/analyses")[2].removeprefix("/"))
         if path.endswith("/guardrail-changes"):
             return ok({"items": self.changes, "next_cursor": None})
         return ok(self.report if path.endswith("/report") else self.policy)
+
+    def analysis_answer(self, number: str) -> tuple[int, bytes]:
+        """All without their figures, or one with them."""
+        if not number:
+            return ok({"items": [{**one, "result": None} for one in self.analyses], "next_cursor": None})
+        return ok(next(one for one in self.analyses if one["id"] == number))
 
     def close(self) -> None:
         self._server.shutdown()
