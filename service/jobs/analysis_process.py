@@ -69,7 +69,7 @@ def _analysed(request: AnalysisRequest) -> AnalysisAnswer:
     result["currency"] = places[0][0].experiment.currency
     if found.refused:
         return AnalysisAnswer(State.REFUSED, result)
-    result["files"] = _keep(Path(request.folder), arviz_of(found), columns_of(found))
+    result["files"] = keep(Path(request.folder), arviz_of(found), columns_of(found))
     return AnalysisAnswer(State.DONE, result)
 
 
@@ -102,7 +102,7 @@ def _place(
     return Place(live.key, live.experiment.touchpoint, known, is_moving)
 
 
-def _keep(folder: Path, draws: Any, columns: dict[str, Any]) -> dict[str, str]:
+def keep(folder: Path, draws: Any, columns: dict[str, Any]) -> dict[str, str]:
     """Write the draws for notebooks: NetCDF as ArviZ opens it, and a table in Parquet."""
     import pyarrow
     from pyarrow import parquet
