@@ -270,7 +270,9 @@ class Report:
         raise KeyError(key)
 
 
-_OPTIONAL = frozenset({"reason", "naive", "winsorised", "verdict", "sequential", "parameters", "source", "lift_rel"})
+_OPTIONAL = frozenset(
+    {"reason", "naive", "winsorised", "verdict", "sequential", "parameters", "source", "lift_rel"}
+)
 """Left out of the JSON when there is nothing to say; every other None is a null."""
 
 
