@@ -5,7 +5,7 @@ from typing import cast
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from service.ledger import archive_tables, tables
+from service.ledger import archive_tables, derived_tables, tables
 
 
 def _table(row: type[SQLModel]) -> Table:
@@ -32,11 +32,11 @@ enrolment_features = _table(tables.EnrolmentFeaturesRow)
 shown = _table(tables.ShownRow)
 event = _table(tables.EventRow)
 event_unit = _table(tables.EventUnitRow)
-mark = _table(tables.MarkRow)
-order_balance = _table(tables.OrderBalanceRow)
-unit_total = _table(tables.UnitTotalRow)
-cell = _table(tables.CellRow)
-cart_timer = _table(tables.CartTimerRow)
+mark = _table(derived_tables.MarkRow)
+order_balance = _table(derived_tables.OrderBalanceRow)
+unit_total = _table(derived_tables.UnitTotalRow)
+cell = _table(derived_tables.CellRow)
+cart_timer = _table(derived_tables.CartTimerRow)
 archive = _table(archive_tables.ArchiveRow)
 archive_file = _table(archive_tables.ArchiveFileRow)
 archived_event = _table(archive_tables.ArchivedEventRow)

@@ -1,7 +1,7 @@
 """The schema, once: migrations, reads and the writer's statements all come from these tables.
 
 Assignments, events and links are append-only. `unit` alone holds what identifies a person; every other
-row carries `unit_no`. Tables under "derived" are folds of the others and can be thrown away and rebuilt.
+row carries `unit_no`. The tables of `derived_tables` are folds of these and can be thrown away and rebuilt.
 Times are microseconds since 1970 UTC, money is integer minor units, JSON columns are documents nobody
 queries into.
 """
@@ -17,7 +17,8 @@ from sqlmodel import Field, SQLModel
 RowNo = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows itself only in INTEGER
 
 
-def _row_no() -> Any:
+def row_no() -> Any:
+    """The primary key of rows that the database counts."""
     return Field(default=None, sa_column=Column(RowNo, primary_key=True, autoincrement=True))
 
 
@@ -29,7 +30,8 @@ def big(*, primary_key: bool = False, nullable: bool = False) -> Any:
     )
 
 
-def _json() -> Any:
+def json() -> Any:
+    """A column of documents."""
     return Field(default=None, sa_column=Column(JSON, nullable=False))
 
 
@@ -53,7 +55,7 @@ class StoreRow(SQLModel, table=True):
     simulated_now_us: int | None = big(nullable=True)
     version: int = 1
     revision: int = 1  # moves whenever anything that serving reads of the store changes
-    settings: dict[str, Any] = _json()
+    settings: dict[str, Any] = json()
     created_at_us: int = big()
 
 
@@ -67,7 +69,7 @@ class KeyRow(SQLModel, table=True):
     kind: str
     hint: str  # the last characters, so that people can tell keys apart
     sha256: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False, unique=True))
-    scopes: list[str] = _json()
+    scopes: list[str] = json()
     label: str = ""
     created_at_us: int = big()
     revoked_at_us: int | None = big(nullable=True)
@@ -83,9 +85,9 @@ class ExperimentRow(SQLModel, table=True):
     key: str
     state: str
     version: int = 1
-    document: dict[str, Any] = _json()
+    document: dict[str, Any] = json()
     time_zone: str = "UTC"  # of the store when it started: cohort days never move
-    caps: dict[str, Any] = _json()  # {} until fixed, then {"version", "caps": {total: [low, high]}}
+    caps: dict[str, Any] = json()  # {} until fixed, then {"version", "caps": {total: [low, high]}}
     report_from_epoch: int = 0  # the audience changed here
     created_at_us: int = big()
     started_at_us: int | None = big(nullable=True)
@@ -114,7 +116,7 @@ class PolicyRow(SQLModel, table=True):
     number: int = Field(primary_key=True)
     epoch: int
     published_at_us: int = big()
-    body: dict[str, Any] = _json()
+    body: dict[str, Any] = json()
 
 
 class GuardrailChangeRow(SQLModel, table=True):
@@ -122,7 +124,7 @@ class GuardrailChangeRow(SQLModel, table=True):
 
     __tablename__ = "guardrail_change"
     __table_args__ = (Index("guardrail_change_experiment", "experiment_no", "change_no"),)
-    change_no: int = _row_no()
+    change_no: int = row_no()
     experiment_no: int
     policy_version: int  # the first in which it stands
     at_us: int = big()
@@ -132,7 +134,7 @@ class GuardrailChangeRow(SQLModel, table=True):
     before: str
     after: str
     cause: str  # of the version: `resumed` and `edited` are a person's
-    numbers: dict[str, Any] = _json()
+    numbers: dict[str, Any] = json()
 
 
 class OperationsMarkRow(SQLModel, table=True):
@@ -143,7 +145,7 @@ class OperationsMarkRow(SQLModel, table=True):
     hour: int = Field(primary_key=True)
     at_us: int = big()  # the last look in the hour
     outcome: str
-    totals: dict[str, list[int]] = _json()  # by variant: assigned, exposed, outcomes
+    totals: dict[str, list[int]] = json()  # by variant: assigned, exposed, outcomes
     answers: int = big()  # of the store until then, as are the fallbacks among them
     fallbacks: int = big()
 
@@ -165,17 +167,17 @@ class AnalysisRow(SQLModel, table=True):
         Index("analysis_experiment", "experiment_no", "analysis_no"),
         Index("analysis_state", "state", "analysis_no"),
     )
-    analysis_no: int = _row_no()
+    analysis_no: int = row_no()
     store_no: int
     experiment_no: int
     state: str  # queued | running | done | refused | failed | cancelled
-    settings: dict[str, Any] = _json()
+    settings: dict[str, Any] = json()
     created_at_us: int = big()  # these are the machine's times, in simulated stores too
     started_at_us: int | None = big(nullable=True)
     ended_at_us: int | None = big(nullable=True)
     attempt: int = 0  # how often it was begun; who runs it writes only while this is still his
     lease_until_us: int | None = big(nullable=True)  # then whoever ran it is gone
-    result: dict[str, Any] = _json()  # {} until it has ended
+    result: dict[str, Any] = json()  # {} until it has ended
 
 
 class CandidateSetRow(SQLModel, table=True):
@@ -184,7 +186,7 @@ class CandidateSetRow(SQLModel, table=True):
     __tablename__ = "candidate_set"
     experiment_no: int = Field(primary_key=True)
     set_no: int = Field(primary_key=True)
-    members: list[str] = _json()  # variant keys in the document's order
+    members: list[str] = json()  # variant keys in the document's order
 
 
 class UnitRow(SQLModel, table=True):
@@ -192,7 +194,7 @@ class UnitRow(SQLModel, table=True):
 
     __tablename__ = "unit"
     __table_args__ = ({"sqlite_autoincrement": True},)  # an erased unit's number is never given to another
-    unit_no: int = _row_no()
+    unit_no: int = row_no()
     store_no: int
     raw_id: str
 
@@ -254,8 +256,8 @@ class DecisionContextRow(SQLModel, table=True):
     unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
-    rejected: dict[str, str] = _json()
-    context: dict[str, Any] = _json()
+    rejected: dict[str, str] = json()
+    context: dict[str, Any] = json()
 
 
 class EnrolmentFeaturesRow(SQLModel, table=True):
@@ -269,7 +271,7 @@ class EnrolmentFeaturesRow(SQLModel, table=True):
     unit_no: int = big(primary_key=True)
     experiment_no: int = Field(primary_key=True)
     period: int = Field(primary_key=True)
-    codes: list[int] = _json()
+    codes: list[int] = json()
 
 
 class ShownRow(SQLModel, table=True):
@@ -277,7 +279,7 @@ class ShownRow(SQLModel, table=True):
 
     __tablename__ = "shown"
     __table_args__ = (Index("shown_decision", "unit_no", "experiment_no", "period"),)
-    shown_no: int = _row_no()
+    shown_no: int = row_no()
     unit_no: int = big()
     experiment_no: int
     period: int
@@ -324,7 +326,7 @@ class EventRow(SQLModel, table=True):
             postgresql_where=text(LATE),
         ),
     )
-    event_no: int = _row_no()
+    event_no: int = row_no()
     store_no: int
     event_id: str
     type: str
@@ -337,7 +339,7 @@ class EventRow(SQLModel, table=True):
     experiment_no: int | None = None  # the decision it names
     decision_unit_no: int | None = big(nullable=True)
     decision_period: int | None = None
-    body: dict[str, Any] = _json()
+    body: dict[str, Any] = json()
 
 
 class EventUnitRow(SQLModel, table=True):
@@ -348,83 +350,3 @@ class EventUnitRow(SQLModel, table=True):
     unit_no: int = big(primary_key=True)
     event_no: int = big(primary_key=True)
     kinds: int
-
-
-# ---- derived: everything below is a fold of the rows above
-
-
-class MarkRow(SQLModel, table=True):
-    """A unit, an order, or both, with rows not yet folded: appended with them, taken away when folded.
-
-    A log, not a set: a second mark of a unit is a second row, so that a mark made while the unit is being
-    folded is never taken away with the one before it.
-    """
-
-    __tablename__ = "mark"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice
-    mark_no: int = _row_no()
-    store_no: int
-    unit_no: int | None = big(nullable=True)
-    order_id: str | None = None
-    at_us: int = big()  # the machine's time, for the folder's lag
-
-
-class OrderBalanceRow(SQLModel, table=True):
-    """An order restated in the store's currency, or refunds that wait for their order."""
-
-    __tablename__ = "order_balance"
-    __table_args__ = (Index("order_balance_time", "store_no", "at_us"),)
-    store_no: int = Field(primary_key=True)
-    order_id: str = Field(primary_key=True)
-    at_us: int = big()
-    is_order: bool
-    is_converted: bool
-    amount_minor: int = big()
-    refunded_minor: int = big()
-    over_refunded_minor: int = big()
-    is_refunded: bool
-    is_cancelled: bool
-    orphan_refunds: int
-    orphan_refunded_minor: int = big()
-
-
-class UnitTotalRow(SQLModel, table=True):
-    """What one enrolment contributes, so that it can be taken out of its cell again."""
-
-    __tablename__ = "unit_total"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    unit_no: int = big(primary_key=True)
-    experiment_no: int = Field(primary_key=True)
-    period: int = Field(primary_key=True)
-    cell_no: int
-    caps_version: int = 0
-    vector: dict[str, int] = _json()
-    bins: dict[str, int] = _json()
-
-
-class CellRow(SQLModel, table=True):
-    """A rollup cell: exact sums, cross-products and histograms of its units."""
-
-    __tablename__ = "cell"
-    __table_args__ = (
-        Index("cell_key", "experiment_no", "variant_no", "segment", "set_no", "day", "epoch", unique=True),
-    )
-    cell_no: int = Field(default=None, primary_key=True)
-    experiment_no: int
-    variant_no: int
-    segment: str
-    set_no: int
-    day: str
-    epoch: int
-    sums: dict[str, int] = _json()
-    products: dict[str, int] = _json()
-    histograms: dict[str, dict[str, int]] = _json()
-
-
-class CartTimerRow(SQLModel, table=True):
-    """The next instant at which a cart of this unit counts as abandoned."""
-
-    __tablename__ = "cart_timer"
-    unit_no: int = big(primary_key=True)
-    store_no: int
-    due_at_us: int = Field(default=None, sa_column=Column(BigInteger, nullable=False, index=True))

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from service.ledger import archive_tables as archive_tables  # both fill SQLModel.metadata
+from service.ledger import archive_tables as archive_tables  # all fill SQLModel.metadata
+from service.ledger import derived_tables as derived_tables
 from service.ledger import tables as tables
 
 context.configure(
