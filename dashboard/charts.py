@@ -22,6 +22,8 @@ CONTROL_DASH = (5, 3)
 MARGIN_COLOURS = {"warn": "#9a6700", "throttle": "#bc4c00", "kill": "#b42318"}
 _MARGIN_DASHES = {"warn": (2, 3), "throttle": (6, 3), "kill": (1, 0)}
 _HOURS_UNTIL, _DAYS_UNTIL = timedelta(days=4), timedelta(days=12)
+_FEW_DAYS = 5
+"""Whose bars would be as broad as the page."""
 _INK = "#374151"
 _GRID = "#e5e7eb"
 
@@ -92,9 +94,10 @@ def _marks(marks: Sequence[Json], x: alt.X) -> alt.Chart:
 
 def enrolments(rows: Sequence[Json], variants: Sequence[str], control: str | None) -> alt.Chart:
     """Stacked bars of rows {day, variant, assigned}: who came in, day by day."""
+    is_short = len({row["day"] for row in rows}) <= _FEW_DAYS
     return (
         alt.Chart(_data([{**row, "order": _place(row["variant"], variants)} for row in rows]))
-        .mark_bar(stroke="white", strokeWidth=0.5)
+        .mark_bar(stroke="white", strokeWidth=0.5, size=46 if is_short else alt.Undefined)
         .encode(
             x=alt.X(
                 "yearmonthdate(day):O",

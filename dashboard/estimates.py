@@ -39,7 +39,12 @@ def section(document: Json, report: Json, variant: str) -> None:
     warning = parted(report)
     if warning:
         st.html(markup.checks([warning]))
-    st.html(bars(found, about, str(report.get("currency") or "")))
+    if all(one.lift.value is None for one in found):
+        st.html(
+            markup.block(f'<span class="muted">{markup.text(words.lift_reason(found[0].lift.reason))}</span>')
+        )
+    else:
+        st.html(bars(found, about, str(report.get("currency") or "")))
 
 
 def estimates(variant: Json, key: str) -> list[Estimate]:
@@ -76,9 +81,7 @@ def parted(report: Json) -> tuple[str, str, str, str] | None:
     item = next((one for one in report.get("checks") or [] if one.get("name") == PARTED), None)
     if item is None or item.get("state") != "warn":
         return None
-    remedy = item.get("remedy")
-    known = None if remedy is None else str(remedy)
-    _, finding, advice = words.check(PARTED, "warn", str(item.get("detail") or ""), known)
+    _, finding, advice = words.check_of(item)
     return "warn", "The methods do not agree", finding, advice
 
 

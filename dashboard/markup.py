@@ -1,5 +1,6 @@
 """The page's own HTML: badges, banners, cards and tables. Pure functions; every text is escaped."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -9,6 +10,9 @@ from dashboard.reading import Interval, Reading
 
 STYLESHEET = Path(__file__).with_name("style.css")
 """The page's own look, drawn before anything else."""
+
+
+_SIGNED = re.compile(r"[-+\u2212][€$£¥][\d.,]*\d")
 
 
 def badge(code: str) -> str:
@@ -46,8 +50,13 @@ def banner(code: str, sentence: str, note: str = "", *, word: str | None = None,
         f'<div class="rl-banner rl-{tone}" role="status">'
         f'<span class="word" lang="{escape(tongue)}"><span aria-hidden="true">{sign}</span> '
         f"{escape(word or usual)}</span>"
-        f'<div class="said" lang="{escape(tongue)}">{escape(sentence)}</div>{extra}</div>'
+        f'<div class="said" lang="{escape(tongue)}">{_amounts(sentence)}</div>{extra}</div>'
     )
+
+
+def _amounts(sentence: str) -> str:
+    """The sentence with signs kept on the line of their amounts: browsers break `-€9` after it."""
+    return _SIGNED.sub(r'<span class="rl-whole">\g<0></span>', escape(sentence))
 
 
 def facts(parts: Sequence[str]) -> str:

@@ -90,8 +90,9 @@ def state_words(newest: Json) -> list[str]:
     state = str(newest.get("state"))
     reasons = cast("list[Json]", newest.get("reasons") or [])
     if state == "refused":
-        refused = "The last fit was refused, so there are no figures: the model does not hold for these data."
-        return [refused, *_by_code(reasons)]
+        is_misfit = any(reason.get("code") in _REASONS for reason in reasons)
+        why = ": the model does not hold for these data." if is_misfit else "."
+        return [f"The last fit was refused, so there are no figures{why}", *_by_code(reasons)]
     if state in _ENDED:
         return [_ENDED[state], *_by_code(reasons)]
     return []

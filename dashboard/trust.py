@@ -60,10 +60,4 @@ def _severity(item: Json) -> int:
 
 def _told(item: Json) -> tuple[str, str, str, str]:
     """(state, what it looks at, finding, what to do)."""
-    remedy = item.get("remedy")
-    return str(item.get("state")), *words.check(
-        str(item.get("name")),
-        str(item.get("state")),
-        str(item.get("detail") or ""),
-        None if remedy is None else str(remedy),
-    )
+    return str(item.get("state")), *words.check_of(item)

@@ -194,6 +194,12 @@ def check(name: str, state: str, detail: str, remedy: str | None = None) -> tupl
     return title, sentence(detail), "" if state == "ok" else usual if remedy is None else remedy
 
 
+def check_of(item: Mapping[str, Any]) -> tuple[str, str, str]:
+    """`check` of one as the report has it; a remedy that is null says that there is nothing to do."""
+    remedy = str(item["remedy"] or "") if "remedy" in item else None
+    return check(str(item.get("name")), str(item.get("state")), str(item.get("detail") or ""), remedy)
+
+
 def sentence(text: str) -> str:
     """A text with a capital in front and a full stop behind.
 

@@ -1,6 +1,8 @@
 """A fake service for every test that asks for one, and the page run without a browser."""
 
+import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,11 @@ class Page:
     @property
     def html(self) -> str:
         return "\n".join(element.proto.body for element in self.app.get("html"))
+
+    @property
+    def text(self) -> str:
+        """What the blocks say: entities as their characters, without tags."""
+        return unescape(re.sub("<[^>]*>", "", self.html))
 
     @property
     def commands(self) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from dashboard import assumptions, estimates, headline, reading, words
 from tests.dashboard.fake_analysis import with_all
-from tests.dashboard.fake_service import interval, report
+from tests.dashboard.fake_service import interval, null_metric, report
 
 Json = dict[str, Any]
 METHODS = {
@@ -59,6 +59,14 @@ def test_what_cannot_be_had_gives_its_reason_and_no_bar() -> None:
     assert "the two cannot be compared" in html
     assert html.count("rl-line") == 2  # the credible interval, and by propensity
     assert "as control" not in estimates.bars(found[1:2], words.metric("margin_per_unit"), "EUR")
+
+
+def test_while_nothing_can_be_compared_one_line_says_so(fake, page_of) -> None:
+    fake.report["variants"][1]["metrics"]["margin_per_unit"] = null_metric("insufficient_data")
+    page = page_of(fake.url)
+    page.assert_calm()
+    assert "How sure is the change" in page.html
+    assert "If you decide once" not in page.html
 
 
 def test_bars_share_one_scale_and_sides_follow_the_good_direction() -> None:

@@ -33,6 +33,11 @@ def test_a_refusal_is_plain_words_first_and_each_kind_once() -> None:
     assert "91.2" in law
     assert "90.1" in law
     assert pooled.state_words(analysis("done")) == []
+    few = [{"code": "insufficient_data", "detail": "6 units bought, 20 are needed: wait"}]
+    assert pooled.state_words(analysis("refused", reasons=few)) == [
+        "The last fit was refused, so there are no figures.",
+        "6 units bought, 20 are needed: wait.",
+    ]
 
 
 def test_the_page_shows_the_newest_fit_and_fetches_its_figures_once(fake, page_of) -> None:

@@ -83,6 +83,17 @@ def test_a_check_in_order_gives_no_advice_and_one_in_trouble_does() -> None:
     assert words.check("methods", "warn", "they part", "Look at it.")[1:] == ("They part.", "Look at it.")
 
 
+def test_a_remedy_that_is_null_says_that_there_is_nothing_to_do() -> None:
+    item = {"name": "methods", "state": "info", "detail": "nothing to compare yet"}
+    assert words.check_of(item | {"remedy": None})[2] == ""
+    assert words.check_of(item)[2].startswith("Decide by")  # a service of old sends none
+
+
+def test_a_sign_stays_on_the_line_of_its_amount() -> None:
+    html = markup.banner("healthy", "from -€9,039. to +€14 <b>")
+    assert '<span class="rl-whole">-€9,039</span>. to <span class="rl-whole">+€14</span> &lt;b&gt;' in html
+
+
 def test_the_leader_is_the_verdicts_variant_else_the_most_probably_best() -> None:
     report = fake_service.report()
     report["verdict"]["variant"] = "insoles"
