@@ -5,6 +5,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from experiments.document import parse_document
+from experiments.errors import InvalidDocument
+
 Json = Any
 
 FULL: dict[str, Json] = json.loads((Path(__file__).parent / "golden" / "document.json").read_text("utf-8"))
@@ -56,3 +61,11 @@ def paths(value: Json, way: tuple[Json, ...] = ()) -> list[tuple[Json, ...]]:
         children = []
     found = [way] if way else []
     return found + [one for token, child in children for one in paths(child, (*way, token))]
+
+
+def faults(document: Any, **options: Any) -> list[tuple[str, str]]:
+    """Pointer and code of every fault of a document; each has a remedy of one line."""
+    with pytest.raises(InvalidDocument) as caught:
+        parse_document(document, **options)
+    assert all(fault.remedy and "\n" not in fault.remedy for fault in caught.value.errors)
+    return [(fault.pointer, fault.code) for fault in caught.value.errors]
