@@ -1,8 +1,9 @@
 """Run the studies (`make studies`; ARGS="--runs 20" for a quick look, ARGS="policies" for those alone).
 
-`calibration`, `adaptive`, `intervals`, `verdicts`, `refunds`, `peeking` and `mismatch` each write a part
-of docs/calibration.md, `policies` and `selection` the figures and the chart of docs/policies.md, `delays`
-the figures of docs/delay-and-drift.md, `guardrails` docs/guardrails-measured.md.
+`calibration`, `adaptive`, `intervals`, `verdicts`, `refunds`, `peeking`, `mismatch` and `sbc` each write a
+part of docs/calibration.md, `pooled` the figures of docs/analysis.md, `policies` and `selection` the figures
+and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails`
+docs/guardrails-measured.md.
 """
 
 import argparse
@@ -140,9 +141,25 @@ def block(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
     return "\n".join(lines)
 
 
+def of_sbc(runs: int | None) -> None:
+    """Ranks of truths among the pooled model's draws; its part of docs/calibration.md."""
+    from benchmarks.studies.sbc import sbc  # needs the extra `analysis`
+
+    write_block(PAGE, "pooled model", sbc(runs or 1_000, SEED))
+
+
+def of_pooled(runs: int | None) -> None:
+    """The pooled model's time by units, and Hillstrom's customers; its parts of docs/analysis.md."""
+    from benchmarks.studies.pooled import pooled  # needs the extra `analysis`
+
+    pooled(units=runs or 1_000_000, seed=SEED)
+
+
 STUDIES: dict[str, Callable[[int | None], None]] = {
     "calibration": calibration,
     "adaptive": of_adaptive,
+    "sbc": of_sbc,
+    "pooled": of_pooled,
     "policies": of_policies,
     "delays": of_delays,
     "guardrails": of_guardrails,

@@ -6,7 +6,6 @@ Each group, slope and treatment is partially centred: z ~ Normal(w parent, sprea
 
 from typing import Any
 
-import numpy as np
 import pymc
 import pytensor.tensor
 
@@ -20,14 +19,13 @@ KEPT = ("eta", "width", "level", "spread", "main")
 
 
 def model_of(stage: Stage) -> Any:
-    """The PyMC model of a stage; data sets of one layout and prior share its compiled form."""
-    layout, prior = stage.layout, stage.prior
+    """The PyMC model of a stage; data sets and priors of one layout share its compiled form."""
+    layout = stage.layout
     treatments, is_wide = len(layout.variants) - 1, len(layout.places) > 1
     with pm.Model() as model:
         data = {name: pm.Data(name, value) for name, value in stage.inputs.items()}
-        level = pm.Normal("level", prior.level[0], prior.level[1])
-        medians = prior.spreads[: 4 if is_wide else 3]
-        log_spread = pm.Normal("log_spread", np.log(medians), SPREAD_LOG_SD, shape=len(medians))
+        level = pm.Normal("level", data["level_prior"][0], data["level_prior"][1])
+        log_spread = pm.Normal("log_spread", pt.log(data["medians"]), SPREAD_LOG_SD, shape=len(stage.medians))
         spread = pm.Deterministic("spread", pt.exp(log_spread))
         base = _centred("base", level, spread[0], data["w_groups"], len(layout.groups))
         main = _centred("treatment", 0.0, spread[1], data["w_mains"], treatments)
@@ -42,7 +40,8 @@ def model_of(stage: Stage) -> Any:
         if stage.kind is Kind.BINOMIAL:
             pm.Potential("likelihood", (data["s1"] * eta - data["n"] * pt.softplus(eta)).sum())
         else:
-            log_width = pm.Normal("log_width", np.log(prior.width[0]), prior.width[1], shape=treatments + 1)
+            median, sd = data["width_prior"][0], data["width_prior"][1]
+            log_width = pm.Normal("log_width", pt.log(median), sd, shape=treatments + 1)
             width = pm.Deterministic("width", pt.exp(log_width))[layout.variant]
             likelihood = _log_normal if stage.kind is Kind.LOG_NORMAL else _gamma
             pm.Potential("likelihood", likelihood(eta, width, data["n"], data["s1"], data["s2"]).sum())

@@ -53,7 +53,7 @@ class Draws:
 
 
 class Sampler:
-    """A stage's model, compiled; samples any data of the same layout and prior."""
+    """A stage's model, compiled; samples any data, under any prior, of the same layout."""
 
     def __init__(self, stage: Stage, settings: Sampling) -> None:
         self._settings = settings

@@ -90,7 +90,14 @@ class Stage:
         """What the compiled model takes as data: everything that differs between data sets of one layout."""
         groups, slopes, mains = centring(self)
         data = {"n": self.n, "s1": self.s1, "w_groups": groups, "w_slopes": slopes, "w_mains": mains}
-        return data if self.kind is Kind.BINOMIAL else {**data, "s2": self.s2}
+        data |= {"level_prior": np.array(self.prior.level), "medians": self.medians}
+        sizes = {"s2": self.s2, "width_prior": np.array(self.prior.width)}
+        return data if self.kind is Kind.BINOMIAL else data | sizes
+
+    @property
+    def medians(self) -> FloatArray:
+        """Prior medians of the spreads there are: of groups, variants, slopes and, with several, places."""
+        return self.prior.spreads[: 4 if len(self.layout.places) > 1 else 3]
 
 
 def binomial_stage(name: str, layout: Layout, prior: StagePrior, n: FloatArray, s: FloatArray) -> Stage:
