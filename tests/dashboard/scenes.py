@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
+from time import sleep
 from typing import Any
 
 import httpx
@@ -69,7 +70,16 @@ DOCUMENTS = [
     ),
     document("collapsed", "Nothing explored", policy=POLICY | {"control_share": 0.01, "floor": 0.001}),
     document("broken", "Orders that stopped", policy=POLICY | {"breakers": {}}),
+    document(
+        "season",
+        "A season that begins",
+        refund_window="30d",
+        policy=POLICY | {"objective": "margin_per_unit", "control_share": 0.6},
+    ),
+    document("quiet", "Hardly any orders"),
 ]
+FIRST, PER_DAY = 100_000, 300
+"""Visitors of `season` have numbers of their own, so many a day."""
 
 
 class Shop:
@@ -85,10 +95,19 @@ class Shop:
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
+    def edit(self, key: str, changes: Json) -> None:
+        """Change an experiment that runs."""
+        path = f"/v1/experiments/{key}"
+        match = {"If-Match": self.http.get(path).headers["etag"]}
+        answer = self.http.patch(path, json=changes, headers=match)
+        assert answer.status_code == 200, answer.text
+
     def clock(self, at: timedelta) -> None:
         self.post("/v1/clock", {"now": (START + at).isoformat()})
 
-    def trade(self, key: str, count: int, rate: Rate, amount: Rate = lambda variant, kind: 5000) -> None:
+    def trade(
+        self, key: str, count: int, rate: Rate, amount: Rate = lambda variant, kind: 5000, name: str = "v"
+    ) -> None:
         """So many visitors of every kind in turn: a decision each, and an order from some."""
         found: list[tuple[Json, Json, str]] = []
         requests: list[Json] = []
@@ -101,13 +120,13 @@ class Shop:
                 "device": kind,
                 "cart": [{"sku": "SHOE", "price": price, "quantity": 1}],
             }
-            unit = f"v{self.visitors}"
+            unit = f"{name}{self.visitors}"
             requests.append({"touchpoint": key, "unit_id": unit, "context": context})
         for first in range(0, count, 1000):
             some = requests[first : first + 1000]
             made = self.post("/v1/assign/batch", {"requests": some})["decisions"]
             found += [(r, d, r["context"]["device"]) for r, d in zip(some, made, strict=True)]
-        self._send(
+        self.send(
             order_of(request["unit_id"], self.about(amount(decision["variant"], kind)))
             for request, decision, kind in found
             if self.random.random() < rate(decision["variant"], kind)
@@ -132,7 +151,7 @@ class Shop:
                     ]
                 },
             )
-        self._send(
+        self.send(
             order_of(unit, self.about(amount(arm, "")))
             for unit, arm in units
             if self.random.random() < rate(arm, "")
@@ -142,17 +161,23 @@ class Shop:
         """An order's amount, a fifth more or less."""
         return round(amount * self.random.uniform(0.8, 1.2))
 
-    def _send(self, orders: Iterator[Json]) -> None:
-        events = list(orders)
+    def send(self, some: Iterator[Json]) -> None:
+        """Report events, all of them accepted."""
+        events = list(some)
         for first in range(0, len(events), 1000):
             answer = self.post("/v1/events", {"events": events[first : first + 1000]})
             assert answer["rejected"] == []
 
 
-def order_of(unit: str, amount: int) -> Json:
+def order_of(unit: str, amount: int, name: str = "") -> Json:
     """An order without cost, so that all of it is margin."""
-    order = {"order_id": unit, "unit_id": unit, "amount": amount, "currency": "EUR", "cost": 0}
-    return {"event_id": f"o-{unit}", "type": "order", **order}
+    order = {"order_id": name + unit, "unit_id": unit, "amount": amount, "currency": "EUR", "cost": 0}
+    return {"event_id": f"o-{name}{unit}", "type": "order", **order}
+
+
+def refund_of(unit: str, day: int) -> Json:
+    """The refund of a unit's order; where it has none the refund waits for one in vain."""
+    return {"event_id": f"r-{unit}-{day}", "type": "refund", "order_id": unit}
 
 
 def live(http: httpx.Client) -> None:
@@ -166,11 +191,12 @@ def live(http: httpx.Client) -> None:
         shop.clock(day * DAY + 9 * HOUR)
         shop.trade("drifting", 75, lambda variant, kind: 0.2 if day < 8 else 0.6)  # noqa: B023 - called at once
         if day == 12:
-            for key in ("guarded", "by-segment", "by-context", "newcomer", "collapsed"):
+            for key in ("guarded", "by-segment", "by-context", "newcomer", "collapsed", "quiet"):
                 begin(shop, key)
         if day >= 12:
             follow(shop, day)
     break_down(shop)
+    ask_for_a_fit(shop)
 
 
 def begin(shop: Shop, key: str) -> None:
@@ -186,12 +212,41 @@ def follow(shop: Shop, day: int) -> None:
     shop.trade("by-context", 300, by_kind)
     shop.trade("newcomer", 100, lambda variant, kind: 0.4)
     if day == 12:
+        shop.trade("quiet", 30, lambda variant, kind: 0.2)
         shop.trade("guarded", 600, toxic, dear)
         shop.force("collapsed", 400, lambda variant, kind: 0.5 if variant == "socks" else 0.05)
+    turn_of_the_season(shop, day)
     if day == 13:
         shop.post("/v1/experiments/newcomer/variants", CAP)
     if day == 14:
         shop.force("guarded", 2600, toxic, dear)
+
+
+def turn_of_the_season(shop: Shop, day: int) -> None:
+    """Shoppers buy far more from the second day on, when shares have moved; refunds come in day by day.
+
+    So plain averages see mostly the season in what got most of its visitors. Refunds lag; tablets' visitors
+    are regulars, who had bought before and buy more.
+    """
+
+    def bought(variant: str, kind: str) -> float:
+        return (0.4 if day > 12 else 0.1) + 0.25 * (kind == "tablet") + 0.25 * (variant == "socks")
+
+    others, shop.visitors = shop.visitors, FIRST + (day - 12) * PER_DAY  # so that who comes is known before
+    if day == 12:
+        regulars = (
+            number for number in range(FIRST + 1, FIRST + 4 * PER_DAY + 1) if KINDS[number % 3] == "tablet"
+        )
+        shop.send(order_of(f"s{number}", shop.about(5000), "before-") for number in regulars)
+        shop.clock(day * DAY + 11 * HOUR)
+        begin(shop, "season")
+    else:
+        if day == 13:
+            shop.edit("season", {"policy": {**POLICY, "objective": "margin_per_unit", "control_share": 0.1}})
+        earlier = range(FIRST + 1, shop.visitors + 1)
+        shop.send(refund_of(f"s{number}", day) for number in earlier if number % 9 == day % 9)
+    shop.trade("season", PER_DAY, bought, name="s")
+    shop.visitors = others
 
 
 def by_kind(variant: str, kind: str) -> float:
@@ -206,6 +261,20 @@ def break_down(shop: Shop) -> None:
         shop.trade("broken", 30, lambda variant, kind: 0.5 if hour < 24 else 0.0)  # noqa: B023 - called at once
         shop.clock(15 * DAY + (10 + hour) * HOUR)
     shop.post("/v1/experiments/guarded/variants/socks/resume", {})
+
+
+def ask_for_a_fit(shop: Shop) -> None:
+    """Ask for the pooled model where a handful bought, and wait until it is refused."""
+    path = "/v1/experiments/quiet/analyses"
+    answer = shop.http.post(path, json={})
+    if answer.status_code == 409:  # the service lacks PyMC
+        return
+    assert answer.status_code == 202, answer.text
+    for _ in range(600):
+        if shop.http.get(path).json()["items"][0]["state"] == "refused":
+            return
+        sleep(0.2)
+    raise AssertionError(shop.http.get(f"{path}/{answer.json()['id']}").text)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,14 @@ SAID = {
         "cap",
     ],
     "collapsed": ["Alarm", "Exploration has collapsed", "Raise policy.floor"],
+    "season": [
+        "The methods do not agree",
+        "Corrected in a second way",
+        "Not corrected",
+        "What is booked, and what will stay",
+        "in order",
+    ],
+    "quiet": ["By segment, all at once", "The last fit was refused", "units bought, 20 are needed"],
     "broken": ["Tripped", "Circuit breaker: outcomes", "shares held", "See whether orders still reach"],
 }
 
@@ -62,7 +70,7 @@ def dashboard_url(store: Store) -> Iterator[str]:
 
 def choose(page: Tab, name: str) -> None:
     """Pick the experiment in its box; the box then says so."""
-    box = page.locator('[data-testid="stSelectbox"]').first
+    box = page.locator('[data-testid="stSelectbox"]', has_text="Experiment").first
     box.wait_for(timeout=60_000)
     box.locator("input").click()
     page.get_by_role("option", name=name, exact=True).click()
@@ -78,11 +86,26 @@ def expected(store: Store, key: str) -> list[str]:
         there = [place["variants"]["socks"] for place in policy["contextual"]["where"]]
         said += [words.percent(one["share"]) for one in there]
         said += [words.change(one["lift_abs"]["value"], "money", "EUR") for one in there]
+    if key == "season":
+        said += in_season(store)
     return said
 
 
+def in_season(store: Store) -> list[str]:
+    """The lift by every method, booked and expected money, and what to do of each warning."""
+    report: dict[str, Any] = store.http.get("/v1/experiments/season/report").json()
+    block = report["variants"][1]["metrics"]["margin_per_unit"]
+    lifts = [block["lift_abs"], block["naive"]["lift_abs"], block["aipw"]["lift_abs"]]
+    values = [block["booked"]["value"], block["value"], block["expected_final"]["value"]]
+    said = [words.change(one["value"], "money", "EUR") for one in lifts]
+    said += [words.money(value, "EUR") for value in values]
+    warned = [check for check in report["checks"] if check["state"] == "warn"]
+    return [*said, *(check["remedy"] for check in warned), report["verdict"]["sentence"]]
+
+
 @pytest.mark.parametrize(
-    ("width", "keys"), [(1280, list(NAMES)), (400, ["guarded", "by-segment", "by-context", "broken"])]
+    ("width", "keys"),
+    [(1280, list(NAMES)), (400, ["guarded", "by-segment", "by-context", "season", "quiet", "broken"])],
 )
 def test_each_is_told_and_nothing_is_cut(
     store: Store, dashboard_url: str, tmp_path: Path, width: int, keys: list[str]
