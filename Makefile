@@ -19,8 +19,9 @@ help: ## Say what there is to make
 demo: $(READY) ## Run service, dashboard and a simulated shop until Ctrl-C
 	@$(BIN)/rialto demo $(ARGS)
 
-test: $(READY) ## Run every test (ARGS="-m 'not slow'" for the quick ones)
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # its threads get in each other's way on small matrices
+test: $(READY) ## Run every test, two files at a time (ARGS="-m 'not slow'" for the quick ones)
+	@# Threads of OpenBLAS get in each other's way on small matrices; two files at a time do not.
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## Check format, rules, types, imports, and that nothing names this machine
 	@$(BIN)/ruff format --check .
