@@ -112,7 +112,7 @@ def _looks(block: Json) -> str:
         return f"{promise}, with few visitors too."
     if _OPEN in str(block.get("method") or ""):
         return f"{promise}; here roughly, since visitors count whose window is still open."
-    return f"{promise}, from some thousand visitors of each variant on."
+    return f"{promise}. Shown from about a thousand visitors of each variant on."
 
 
 def _figures(lift: Interval, about: words.Metric, currency: str) -> str:
