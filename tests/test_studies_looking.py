@@ -40,13 +40,13 @@ def test_nor_under_a_bandit() -> None:
         assert row.credible > 0.05
 
 
-def test_an_arm_whose_variance_is_forgotten_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The planted bug: of two equal arms the standard error of one. (A doubled alpha: test_sequential.py.)"""
+def test_a_standard_error_of_half_its_size_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted bug: the variance of a quarter. (A doubled alpha is seen by test_sequential.py.)"""
     real = sequential_lifts.asymptotic_lift
     monkeypatch.setattr(
         sequential_lifts,
         "asymptotic_lift",
-        lambda lift, error, units: real(lift, error / math.sqrt(2), units),
+        lambda lift, error, units: real(lift, error / 2, units),
     )
     assert rows_of("all buy, CV 1", runs=100)[0].sequential > most(0.03, 100)
 
