@@ -23,7 +23,7 @@ from service.keys import Scope
 from service.ledger import analyses
 from service.ledger.analyses import QueueFull, State
 from service.problems import bad_field, conflict, not_found
-from service.wire import Key, Wire, answer, body_of, query_of
+from service.wire import Key, Wire, answer, decode, query_of
 
 TIME_LIMIT_MAX_S = 3600
 _NUMBER_MAX = 18  # digits
@@ -96,7 +96,7 @@ class AnalysisList(msgspec.Struct, frozen=True):
 )
 async def queue_analysis(request: AnyRequest, key: str) -> Response[bytes]:
     """Queue it; one that waits or runs with the same settings is answered again."""
-    wanted = await body_of(request, AnalysisWanted) if await request.body() else AnalysisWanted()
+    wanted = _wanted(await request.body())
     store, service = store_of(request), service_of(request)
     live = _live(request, key)
     _check_others(store.experiments, live, wanted.with_)
@@ -123,6 +123,17 @@ async def queue_analysis(request: AnyRequest, key: str) -> Response[bytes]:
         detail = f"{analyses.WAITING_MAX} analyses of this store wait: let some end, or cancel them"
         raise conflict("queue_full", detail) from error
     return answer(_view(row, key), status=202)
+
+
+def _wanted(raw: bytes) -> AnalysisWanted:
+    """What the body asks for: the defaults where there is none, or null; 1000.0 draws are 1000 in JSON."""
+    if raw.strip() in (b"", b"null"):
+        return AnalysisWanted()
+    plain = decode(raw, Any)
+    draws = plain.get("draws") if isinstance(plain, dict) else None
+    if isinstance(draws, float) and draws.is_integer():
+        raw = msgspec.json.encode({**plain, "draws": int(draws)})
+    return decode(raw, AnalysisWanted)
 
 
 @call(

@@ -306,7 +306,7 @@ TABLES = (
     *("assignment", "decision_context", "shown", "event", "event_unit", "mark", "unit_key", "progress"),
     *("order_balance", "unit_total", "cell", "cart_timer"),
     *("archive", "archive_file", "archived_event", "archived_order"),
-    *("enrolment_features", "guardrail_change", "operations_mark", "answer_count"),
+    *("enrolment_features", "guardrail_change", "operations_mark", "answer_count", "analysis"),
 )
 
 

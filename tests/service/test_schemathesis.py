@@ -21,6 +21,8 @@ RULES_BETWEEN_FIELDS = (
     "GET /v1/keys",  # cursor
     "GET /v1/ledger/decisions",  # cursor
     "GET /v1/ledger/events",  # cursor
+    "GET /v1/experiments/{key}/analyses",  # cursor
+    "POST /v1/experiments/{key}/analyses",  # which experiments may be pooled; a time limit of 1h at most
     "PATCH /v1/experiments/{key}",  # the document is checked when merged
     "PATCH /v1/store",  # the settings are
     "POST /v1/assign",  # unit_id or ids; variant with mode forced only
