@@ -43,7 +43,9 @@ def _quiet(_task: str, _total: int) -> Callable[[int], None]:
 
 def figures(report: dict[str, Any]) -> Any:
     """A report without the instant it was made at."""
-    return {name: value for name, value in report.items() if name not in ("generated_at", "policy_version")}
+    told = {name: value for name, value in report.items() if name not in ("generated_at", "policy_version")}
+    # How late events came is the one thing that the order of sending changes.
+    return told | {"checks": [check for check in told["checks"] if check["name"] != "late_events"]}
 
 
 def test_a_forced_replay_survives_kills_and_a_second_run_changes_nothing(dollars: RealService) -> None:
