@@ -129,7 +129,7 @@ def _wanted(raw: bytes) -> AnalysisWanted:
     """What the body asks for: the defaults where there is none, or null; 1000.0 draws are 1000 in JSON."""
     if raw.strip() in (b"", b"null"):
         return AnalysisWanted()
-    plain = decode(raw, Any)
+    plain: Any = decode(raw, object)
     draws = plain.get("draws") if isinstance(plain, dict) else None
     if isinstance(draws, float) and draws.is_integer():
         raw = msgspec.json.encode({**plain, "draws": int(draws)})
