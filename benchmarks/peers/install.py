@@ -28,40 +28,18 @@ def python_with_peers(work: Path) -> Path:
         f"py-spy=={PY_SPY}",
         *(f"{name}=={version(name)}" for name in ("litestar", "msgspec", "uvicorn", "uvloop", "httptools")),
     ]
-    folder = work / "python-peers"
-    python = folder / "bin" / "python"
-    _once(
-        folder,
-        " ".join([*wanted, sys.version.split()[0]]),
-        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
-    )
-    return python
+    return _python_with(work / "python-peers", wanted)
 
 
 def python_with_bandits(work: Path) -> Path:
     """A Python that has the bandit libraries which decide by linear Thompson sampling, with our NumPy."""
     wanted = [f"mabwiser=={MABWISER}", f"pymab=={PYMAB}", f"numpy=={version('numpy')}"]
-    folder = work / "python-bandits"
-    python = folder / "bin" / "python"
-    _once(
-        folder,
-        " ".join([*wanted, sys.version.split()[0]]),
-        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
-    )
-    return python
+    return _python_with(work / "python-bandits", wanted)
 
 
 def python_with_gbstats(work: Path) -> Path:
     """A Python that has GrowthBook's gbstats, which wants a NumPy below 2 and so cannot stand beside ours."""
-    wanted = f"gbstats=={GBSTATS}"
-    folder = work / "python-gbstats"
-    python = folder / "bin" / "python"
-    _once(
-        folder,
-        " ".join([wanted, sys.version.split()[0]]),
-        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", wanted]],
-    )
-    return python
+    return _python_with(work / "python-gbstats", [f"gbstats=={GBSTATS}"])
 
 
 def unleash_folder(work: Path) -> Path:
@@ -72,6 +50,17 @@ def unleash_folder(work: Path) -> Path:
     install = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
     _once(folder, UNLEASH, [[*install, f"unleash-server@{UNLEASH}"]])
     return folder / "node_modules" / "unleash-server"
+
+
+def _python_with(folder: Path, wanted: list[str]) -> Path:
+    """The Python of an environment that has these packages."""
+    python = folder / "bin" / "python"
+    _once(
+        folder,
+        " ".join([*wanted, sys.version.split()[0]]),
+        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *wanted]],
+    )
+    return python
 
 
 def _once(folder: Path, wanted: str, commands: list[list[str]]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from service.ledger.analyses import ATTEMPTS_MAX, LEASE_US, Claim, QueueFull, St
 from service.ledger.database import Database
 from service.problems import Problem
 from service.settings import Settings
+from tests.processes import eventually
 from tests.service.conftest import Shop, document
 from tests.service.test_definitions import bought, enrol, send
 
@@ -148,6 +151,17 @@ def ended(shop: Shop, number: str) -> dict[str, Any]:
         time.sleep(0.2)
 
 
+def fitting() -> int:
+    """How many processes of this one fit a model."""
+    found = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            parent = int(stat.read_text("utf-8").rpartition(")")[2].split()[1])
+            command = stat.with_name("cmdline").read_bytes()
+            found += parent == os.getpid() and b"service.jobs.analysis_process" in command
+    return found
+
+
 def test_too_little_is_refused_with_the_reason(trading: Shop) -> None:
     asked = trading.post(PATH)
     assert asked.status_code == 202, asked.text
@@ -183,13 +197,15 @@ def test_figures_and_files_of_a_shop_that_trades(trading: Shop) -> None:
     assert any("analysis" in line for line in lines_of(found))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="its process is looked up in /proc")
 def test_one_that_runs_is_ended_when_it_is_cancelled(trading: Shop) -> None:
     number = trading.post(PATH, {"draws": 10_000}).json()["id"]
     while trading.get(f"{PATH}/{number}").json()["state"] == "queued":
         time.sleep(0.05)
+    eventually(lambda: fitting() == 1)
     cancelled = trading.call("DELETE", f"{PATH}/{number}")
     assert cancelled.json()["state"] == "cancelled"
-    time.sleep(2)
+    eventually(lambda: fitting() == 0)
     assert trading.get(f"{PATH}/{number}").json()["state"] == "cancelled"
 
 
