@@ -24,26 +24,24 @@ Floats = NDArray[np.float64]
 class World:
     """The shares of each segment (of equal size), and which arm loses `LOSS` of its exposures.
 
-    `rates` are the conversions that a bandit follows in place of such shares; `part` of the runs is made
-    where it would take long.
+    `rates` are the conversions that a bandit follows in place of such shares.
     """
 
     shares: Sequence[Mapping[str, float]] = ()
     losing: str | None = None
     rates: Sequence[float] = ()
-    part: float = 1.0
 
 
 SEGMENTS = [{"none": 0.9, "a": 0.1}, {"none": 0.1, "a": 0.9}]
 WORLDS = {
     "fixed, 0.50 / 0.25 / 0.25": World([{"none": 0.5, "a": 0.25, "b": 0.25}]),
     "Thompson, no effect": World(rates=(0.1, 0.1, 0.1)),
-    "Thompson, one better": World(rates=(0.1, 0.1, 0.12), part=0.25),
+    "Thompson, one better": World(rates=(0.1, 0.1, 0.12)),
     "fixed, 0.50 / 0.25 / 0.25, `a` loses": World([{"none": 0.5, "a": 0.25, "b": 0.25}], "a"),
     "fixed, 0.73 / 0.25 / 0.02, `a` loses": World([{"none": 0.73, "a": 0.25, "b": 0.02}], "a"),
     "fixed, 0.25 / 0.75, `a` loses": World([{"none": 0.25, "a": 0.75}], "a"),
     "fixed, a third each, `a` loses": World([{"none": 1 / 3, "a": 1 / 3, "b": 1 / 3}], "a"),
-    "Thompson, no effect, `a` loses": World(losing="a", rates=(0.1, 0.1, 0.1), part=0.5),
+    "Thompson, no effect, `a` loses": World(losing="a", rates=(0.1, 0.1, 0.1)),
     "fixed, 0.10 / 0.88 / 0.02, `a` loses": World([{"none": 0.1, "a": 0.88, "b": 0.02}], "a"),
     "two segments, 0.90 / 0.10 and 0.10 / 0.90": World(SEGMENTS),
     "two segments, `a` loses": World(SEGMENTS, "a"),
@@ -65,7 +63,7 @@ def mismatch(name: str, world: World, *, runs: int, seed: int) -> Row:
     """Simulate a world; of a bandit's losses those count whose arm held 25 to 75 % of all units."""
     alarms: list[bool] = []
     statistics: list[float] = []
-    for run_no in range(max(1, round(world.part * runs))):
+    for run_no in range(runs):
         splits = exposures(world, np.random.default_rng([seed, run_no]))
         last = splits[-1]
         if world.rates and world.losing is not None:

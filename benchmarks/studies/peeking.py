@@ -36,16 +36,12 @@ SCREEN = 2.5
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Where nothing is different: a shop, what is looked at there, and how many units come between looks.
-
-    `part` of the runs is made where it would take long.
-    """
+    """Where nothing is different: a shop, what is looked at there, and how many units come between looks."""
 
     shop: Shop
     metrics: Sequence[str]
     batch: int = 500
     is_bandit: bool = False
-    part: float = 1.0
 
 
 WORLDS = {
@@ -56,9 +52,7 @@ WORLDS = {
     "30 % buy, several orders": World(Shop(0.30, more_orders=0.5), ["aov"]),
     "buyers rise from 5 to 15 %": World(Shop(0.10, rising=True), ["conversion_rate"]),
     "Thompson, 10 % buy": World(Shop(0.10, more_orders=0.5), METRICS, 250, is_bandit=True),
-    "Thompson, buyers rise from 5 to 15 %": World(
-        Shop(0.10, rising=True), METRICS[:1], 250, is_bandit=True, part=0.25
-    ),
+    "Thompson, buyers rise from 5 to 15 %": World(Shop(0.10, rising=True), METRICS[:1], 250, is_bandit=True),
 }
 
 
@@ -80,7 +74,7 @@ def peeking(name: str, world: World, *, runs: int, seed: int, looks: int = LOOKS
     experiment = experiment_of(keys, PolicyKind.THOMPSON if world.is_bandit else PolicyKind.FIXED)
     definitions = [metric_definitions(experiment)[metric] for metric in world.metrics]
     watched: dict[str, list[_Watched]] = {metric: [] for metric in world.metrics}
-    for run_no in range(max(1, round(world.part * runs))):
+    for run_no in range(runs):
         rng = np.random.default_rng([seed, run_no])
         allocate: Allocate = thompson(2, experiment) if world.is_bandit else evenly(keys)
         found = simulate(world.shop, looks, world.batch, rng, allocate, metrics=world.metrics)
