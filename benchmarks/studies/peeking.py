@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from experiments.analysis.sums import WEIGHT_ONE, PairSums
 from experiments.model import PolicyKind
 
 LOOKS = 200
+TOLD = range(10, LOOKS + 1, 10)
 SCREEN = 2.5
 """Standard errors below which no sequence can alarm: their half-width is never less than 3.04."""
 
@@ -66,6 +68,8 @@ class Row:
     credible: float
     sequential: float
     multiple: float  # half-width of the sequence over the standard error at the last look, median
+    credible_by: tuple[float, ...] = ()  # the first two again, after each look of `TOLD`
+    sequential_by: tuple[float, ...] = ()
 
 
 def peeking(name: str, world: World, *, runs: int, seed: int, looks: int = LOOKS) -> list[Row]:
@@ -87,9 +91,11 @@ def peeking(name: str, world: World, *, runs: int, seed: int, looks: int = LOOKS
             name,
             metric,
             len(lifts),
-            float(np.mean([one.credible for one in lifts])),
-            float(np.mean([one.sequential for one in lifts])),
+            _by(lifts, looks)[0],
+            _by(lifts, looks)[1],
             float(np.median([one.multiple for one in lifts])),
+            tuple(_by(lifts, look)[0] for look in TOLD),
+            tuple(_by(lifts, look)[1] for look in TOLD),
         )
         for metric, lifts in watched.items()
     ]
@@ -97,11 +103,19 @@ def peeking(name: str, world: World, *, runs: int, seed: int, looks: int = LOOKS
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """One lift, looked at to the end."""
+    """One lift, looked at to the end: the number of the first look with a false alarm, infinite if none."""
 
-    credible: bool
-    sequential: bool
+    credible: float
+    sequential: float
     multiple: float
+
+
+def _by(lifts: Sequence[_Watched], look: int) -> tuple[float, float]:
+    """Shares of the lifts with a false alarm up to that look."""
+    return (
+        float(np.mean([one.credible <= look for one in lifts])),
+        float(np.mean([one.sequential <= look for one in lifts])),
+    )
 
 
 def table_of(looks: Looks, definition: MetricDefinition, last: int) -> Table:
@@ -134,18 +148,20 @@ def sequence_at(looks: Looks, definition: MetricDefinition, last: int, key: str)
 
 def _watch(looks: Looks, definition: MetricDefinition, key: str, *, is_bandit: bool) -> _Watched:
     scores = _by_increments(looks, definition, key) if is_bandit else _by_sums(looks, definition, key)
-    alarmed = False
+    alarm = math.inf
     for look in _screened(scores):
         found = sequence_at(looks, definition, look, key)
-        if found is not None and found.ci_low is not None and found.ci_high is not None:
-            alarmed = not found.ci_low <= 0.0 <= found.ci_high
-        if alarmed:
+        if found is None or found.ci_low is None or found.ci_high is None:
+            continue
+        if not found.ci_low <= 0.0 <= found.ci_high:
+            alarm = look + 1.0
             break
     last = sequence_at(looks, definition, len(looks.epoch) - 1, key)
     multiple = np.nan
     if last is not None and last.value is not None and last.ci_high is not None and scores[-1]:
         multiple = abs((last.ci_high - last.value) / last.value * scores[-1])
-    return _Watched(bool(np.any(np.abs(scores) > 1.96)), alarmed, float(multiple))
+    beyond = np.flatnonzero(np.abs(scores) > 1.96)
+    return _Watched(beyond[0] + 1.0 if len(beyond) else math.inf, alarm, float(multiple))
 
 
 def _screened(scores: NDArray[np.float64]) -> Iterator[int]:
