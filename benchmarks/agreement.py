@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.install import python_with_gbstats
-from benchmarks.studies.checkout import CONTROL, Shoppers, cell, experiment
 from benchmarks.wrk import BenchmarkFailed
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.sums import WEIGHT_ONE, PairSums, gather
+from sim.calibration.checkout import CONTROL, Shoppers, cell, experiment
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "experiments" / "golden" / "gbstats.json"

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.studies import policies as study
-from benchmarks.studies.chart import Dot, dot_chart, line_chart, ticks
+from sim.calibration.chart import Dot, dot_chart, line_chart, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from benchmarks.studies import adaptive as study
 from benchmarks.studies.blocks import marks
 from experiments.analysis.metrics import metric_definitions
 from experiments.statistics import Cell
+from sim.calibration import adaptive as study
 
 RUNS, EPOCHS, PER_EPOCH = 80, 30, 500
 LOW, HIGH = stats.binom(RUNS, 0.95).ppf([0.0005, 0.9995]) / RUNS

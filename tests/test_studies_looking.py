@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from benchmarks.studies import mismatch, peeking
 from benchmarks.studies.blocks import marks
 from experiments.analysis import sequential_lifts
 from experiments.analysis.srm import log_e_value
+from sim.calibration import mismatch, peeking
 
 PAGE = Path(__file__).parents[1] / "docs" / "calibration.md"
 

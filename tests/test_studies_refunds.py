@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from benchmarks.studies import refunds as study
+from sim.calibration import refunds as study
 
 
 def test_expected_refunds_hold_the_truth_where_the_figures_so_far_do_not() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies import intervals as coverage_study
-from benchmarks.studies import verdicts as verdict_study
 from benchmarks.studies.blocks import marks, write_block
-from benchmarks.studies.checkout import experiment
-from benchmarks.studies.intervals import DESIGNS, Row, coverage, limits
-from benchmarks.studies.verdicts import WORLDS, counts_of, share_of
 from experiments.model import VerdictSettings
+from sim.calibration import intervals as coverage_study
+from sim.calibration import verdicts as verdict_study
+from sim.calibration.checkout import experiment
+from sim.calibration.intervals import DESIGNS, Row, coverage, limits
+from sim.calibration.verdicts import WORLDS, counts_of, share_of
 
 RUNS = 30
 FEW = 200

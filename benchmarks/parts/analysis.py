@@ -20,13 +20,13 @@ from benchmarks.agreement import METRICS, asked, simulated
 from benchmarks.bench import Bench
 from benchmarks.parts.allocation import cpu_ms
 from benchmarks.peers.install import python_with_gbstats
-from benchmarks.studies.checkout import CONTROL, DAY, Shoppers, cell, experiment
 from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.read_out import read_out
 from experiments.analysis.reading import read_metric
 from experiments.statistics import Cell
+from sim.calibration.checkout import CONTROL, DAY, Shoppers, cell, experiment
 
 VARIANTS = 10
 UNITS = 20_000

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.studies import mismatch, peeking
-from benchmarks.studies.adaptive import adaptive
 from benchmarks.studies.blocks import write_block
-from benchmarks.studies.coverage import DESIGNS, Row, coverage, worst_look
 from benchmarks.studies.delays import delays
 from benchmarks.studies.guardrails import guardrails
-from benchmarks.studies.intervals import intervals
 from benchmarks.studies.policies import policies
-from benchmarks.studies.refunds import refunds
 from benchmarks.studies.selection import selection
-from benchmarks.studies.verdicts import verdicts
+from sim.calibration import mismatch, peeking
+from sim.calibration.adaptive import adaptive
+from sim.calibration.coverage import DESIGNS, Row, coverage, worst_look
+from sim.calibration.intervals import intervals
+from sim.calibration.refunds import refunds
+from sim.calibration.verdicts import verdicts
 
 SEED = 2026
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
@@ -143,7 +143,7 @@ def block(rows: list[Row], looks: tuple[float, float], runs: int) -> str:
 
 def of_sbc(runs: int | None) -> None:
     """Ranks of truths among the pooled model's draws; its part of docs/calibration.md."""
-    from benchmarks.studies.sbc import sbc  # needs the extra `analysis`
+    from sim.calibration.sbc import sbc  # needs the extra `analysis`
 
     write_block(PAGE, "pooled model", sbc(runs or 1_000, SEED))
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from benchmarks.studies.bandit import CONTROL, Arm
 from benchmarks.studies.kills import CHECKOUT, SAME, run
+from sim.calibration.bandit import CONTROL, Arm
 
 SEED = 2026
 PAGE = Path(__file__).parents[2] / "docs" / "guardrails-measured.md"

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from benchmarks.studies.bandit import CONTROL, START, Arm, Design, enrol
 from experiments.allocation.guarding import Guarded, guard
 from experiments.allocation.proposal import propose
 from experiments.allocation.published import Cause, PolicyVersion
 from experiments.model import Guardrail
 from experiments.statistics import Cell, CellKey
+from sim.calibration.bandit import CONTROL, START, Arm, Design, enrol
 
 KILL = (Guardrail("conversion_rate", 0.01, 0.02, 0.04),)
 CHECKOUT = {CONTROL: Arm(0.60), "fine": Arm(0.60, take=0.2, gain=1_500, gain_margin=600), "toxic": Arm(0.552)}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.studies.chart import line_chart
 from benchmarks.studies.regret import RATES, REFERENCE, Regret, regret
 from experiments.model import PolicyKind
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.compare import prob_best
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import Posterior
+from sim.calibration.chart import line_chart
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 CHART = "regret.svg"

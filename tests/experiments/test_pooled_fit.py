@@ -16,12 +16,12 @@ from scipy import stats
 pytest.importorskip("pymc", reason="it is in the extra `analysis`")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of PyMC and ArviZ, about their own future
-    from benchmarks.studies import sbc
     from experiments.pooled import analyse as module
     from experiments.pooled.analyse import Analysis, analyse
     from experiments.pooled.diagnostics import mixing
     from experiments.pooled.keeping import arviz_of, columns_of, document_of
     from experiments.pooled.sampling import Draws, Sampler, Sampling
+    from sim.calibration import sbc
 
 from experiments.pooled.data import Group, Place, PooledData, layout_of, pooled_data
 from experiments.pooled.stages import Kind, Priors, Stage, StagePrior, mean_of

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.studies.looking import (
+from experiments.analysis.aipw import increments
+from experiments.analysis.inverse import by_shares
+from experiments.analysis.metrics import MetricDefinition, metric_definitions
+from experiments.analysis.report import Sequential
+from experiments.analysis.sequential_lifts import lift_of_increments, lift_of_sums
+from experiments.analysis.strata import Table
+from experiments.analysis.sums import WEIGHT_ONE, PairSums
+from experiments.model import PolicyKind
+from sim.calibration.looking import (
     ARMS,
     METRICS,
     Allocate,
@@ -21,14 +29,6 @@ from benchmarks.studies.looking import (
     simulate,
     thompson,
 )
-from experiments.analysis.aipw import increments
-from experiments.analysis.inverse import by_shares
-from experiments.analysis.metrics import MetricDefinition, metric_definitions
-from experiments.analysis.report import Sequential
-from experiments.analysis.sequential_lifts import lift_of_increments, lift_of_sums
-from experiments.analysis.strata import Table
-from experiments.analysis.sums import WEIGHT_ONE, PairSums
-from experiments.model import PolicyKind
 
 LOOKS = 200
 TOLD = range(10, LOOKS + 1, 10)

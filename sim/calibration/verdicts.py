@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.studies.blocks import write_block
-from benchmarks.studies.checkout import CONTROL, Shoppers, cell, experiment
 from experiments.analysis.read_out import read_out
 from experiments.analysis.verdict import VerdictKind
 from experiments.model import Experiment
+from sim.calibration.checkout import CONTROL, Shoppers, cell, experiment
 
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 UNITS = 50_000

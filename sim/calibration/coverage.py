@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.studies.bandit import CONTROL, Arm, Design, simulate
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.comparison import Pair
 from experiments.analysis.metrics import metric_definitions
@@ -13,6 +12,7 @@ from experiments.analysis.reading import read_metric
 from experiments.model import Experiment, Guardrail
 from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.statistics import Cell
+from sim.calibration.bandit import CONTROL, Arm, Design, simulate
 
 METRICS = ("conversion_rate", "refund_rate", "cart_abandonment_rate", "margin_per_unit", "aov")
 GUARDRAILS = (

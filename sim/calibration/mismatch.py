@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from benchmarks.studies.looking import ARMS, experiment_of, thompson
 from experiments.analysis.srm import ALARM, Split, log_e_value
 from experiments.model import PolicyKind
+from sim.calibration.looking import ARMS, experiment_of, thompson
 
 LOOKS, BATCH, EVERY = 200, 1_000, 2
 LOSS = 0.03

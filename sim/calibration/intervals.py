@@ -16,7 +16,6 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.studies.blocks import write_block
-from benchmarks.studies.checkout import CONTROL, MARGIN, Shoppers, cell, experiment
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.comparison import Pair
 from experiments.analysis.estimates import Estimate
@@ -27,6 +26,7 @@ from experiments.model import PolicyKind
 from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
+from sim.calibration.checkout import CONTROL, MARGIN, Shoppers, cell, experiment
 
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 TREATMENT = "offer"

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.studies.bandit import START
 from experiments.allocation.guarding import Guarded
 from experiments.allocation.proposal import propose
 from experiments.allocation.published import Cause, PolicyVersion, moved
 from experiments.model import Experiment, Offer, OfferKind, PolicyKind, PolicySettings, Variant
 from experiments.statistics import Cell, CellKey, Moments
+from sim.calibration.bandit import START
 
 ARMS = ("none", "a", "b")
 MEAN_VALUE = 5_000  # minor units
