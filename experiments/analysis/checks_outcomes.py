@@ -83,7 +83,7 @@ LATE_WARN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LateEvents:
-    """Events of the experiment's units that were recorded long after they occurred, as far as kept hot.
+    """Events of the experiment's units that were recorded long after they occurred.
 
     `late` were recorded more than a day after, `after_close` of these when the unit's window had closed,
     though they lie in it. Where there are more than the ledger counts, `is_more`.

@@ -25,6 +25,7 @@ from service.archive import manifest as manifests
 from service.archive import places, slices
 from service.archive.duck import ArchiveUnusable
 from service.archive.export import event_partition
+from service.archive.late import late_of, note_earlier_files, note_late
 from service.archive.manifest import FileEntry, Kind, StoreEntry
 from service.archive.parquet import Staging, checksum_of
 from service.archive.places import Partition
@@ -62,6 +63,7 @@ def retain(
     done = Retained()
     with places.held(out):
         _settle_root(database, out)
+        note_earlier_files(database, out)
         for store in slices.stores_of(database):
             _retain_store(database, store, out, older_than, done, progress)
         _write_manifest(database, out)
@@ -194,7 +196,7 @@ def _rows(connection: Connection, keys: Sequence[int]) -> Iterator[Any]:
 
 
 def _note(connection: Connection, store: StoreState, file_no: int, rows: Sequence[Any]) -> None:
-    """Keep what is asked of events long after: keys, digests, times, and which orders they belong to."""
+    """Keep what is asked of events long after: keys, digests, times, their orders, how late they came."""
     events = [
         {
             "event_no": row.event_no,
@@ -220,6 +222,8 @@ def _note(connection: Connection, store: StoreState, file_no: int, rows: Sequenc
         if row.order_id is not None
     ]
     connection.execute(insert(schema.archived_event), events)
+    times = ((row.event_no, row.type, row.occurred_at_us, row.received_at_us) for row in rows)
+    note_late(connection, late_of(store.store_no, times))
     if orders:
         connection.execute(insert(schema.archived_order), orders)
 

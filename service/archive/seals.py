@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from service.archive.duck import ArchiveUnusable, connect
+from service.archive.late import LATE_COLUMNS, late_of, unnoted_through
 from service.archive.parquet import read_records
 from service.archive.reading import root_of, whole_file
 from service.archive.records import EVENT_COLUMNS, Checksum
@@ -18,6 +19,7 @@ from service.ledger import schema
 Progress = Callable[[str, int, int], None]
 
 _NUMBER, _EVENT_ID, _DIGEST = (list(EVENT_COLUMNS).index(name) for name in ("event_no", "event_id", "digest"))
+_LATE = [list(EVENT_COLUMNS).index(name) for name in LATE_COLUMNS]
 
 
 @dataclass(slots=True)
@@ -88,18 +90,22 @@ def check_files(connection: Connection, archive: Path | None, progress: Progress
         return
     if root is None:
         raise ArchiveUnusable("the ledger has sealed files and does not say where: give --archive DIR")
-    duck = connect()
+    duck, unnoted = connect(), unnoted_through(connection)
     try:
         for number, file in enumerate(files, 1):
             found = Checksum()
             keys: dict[int, tuple[str, str]] = {}
+            late: list[dict[str, Any]] = []
             for records in read_records(duck, whole_file(root.resolve(), file), EVENT_COLUMNS):
                 found.add(records)
                 keys.update({r[_NUMBER]: (r[_EVENT_ID], r[_DIGEST]) for r in records})
+                late += late_of(file.store_no, ([record[place] for place in _LATE] for record in records))
             if (found.rows, found.digest()) != (file.rows, file.checksum):
                 yield f"the rows of {file.path} are not those that were sealed"
             if keys != _kept_keys(connection, file):
                 yield f"the keys kept of {file.path} are not those of its events"
+            if file.file_no > unnoted and late != _kept_late(connection, file):
+                yield f"the late events kept of {file.path} are not those in it"
             if progress is not None:
                 progress("archive", number, len(files))
     finally:
@@ -112,3 +118,14 @@ def _kept_keys(connection: Connection, file: Any) -> dict[int, tuple[str, str]]:
         select(table.event_no, table.event_id, table.digest).where(table.file_no == file.file_no)
     )
     return {row.event_no: (row.event_id, row.digest.hex()) for row in rows}
+
+
+def _kept_late(connection: Connection, file: Any) -> list[dict[str, Any]]:
+    late, event = schema.archived_late, schema.archived_event
+    rows = connection.execute(
+        select(late)
+        .join(event, event.c.event_no == late.c.event_no)
+        .where(event.c.file_no == file.file_no)
+        .order_by(late.c.event_no)
+    )
+    return [dict(row) for row in rows.mappings()]

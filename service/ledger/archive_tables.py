@@ -49,6 +49,18 @@ class ArchivedEventRow(SQLModel, table=True):
     file_no: int
 
 
+class ArchivedLateRow(SQLModel, table=True):
+    """Of an archived event that was recorded more than a day after it occurred: what reports count it by."""
+
+    __tablename__ = "archived_late"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    store_no: int = Field(primary_key=True)
+    event_no: int = big(primary_key=True)
+    type: str
+    occurred_at_us: int = big()
+    received_at_us: int = big()
+
+
 class ArchivedOrderRow(SQLModel, table=True):
     """Which archived events are an order (it has a currency) or a change of one (it has none)."""
 

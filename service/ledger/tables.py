@@ -40,7 +40,8 @@ def bytes_of(length: int) -> Any:
     return Field(default=None, sa_column=Column(LargeBinary(length), nullable=False))
 
 
-LATE = "received_at_us - occurred_at_us > 86400000000"
+LATE_US = 86_400_000_000
+LATE = f"received_at_us - occurred_at_us > {LATE_US}"
 """Of an event: recorded more than a day after it occurred, as its index and the queries that use it say."""
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
+from experiments.analysis.checks_outcomes import LateEvents
 from service.archive import commands, retention
+from service.archive.late import note_earlier_files, unnoted_through
+from service.archive.parquet import read_records
+from service.archive.slices import stores_of
 from service.commands import verify
 from service.ledger.database import Database
+from service.ledger.late import late_events_of
 from tests.service.archives import aged_history, refused, rows, run, url_of
 from tests.service.conftest import ROOT, clean_environment
 from tests.service.histories import History
@@ -236,3 +247,80 @@ def test_a_seal_tells_of_keys_and_rows_that_changed(history: History, tmp_path: 
     told = run(verify, "--database", url_of(history)).stdout
     assert "events are sealed in" in told
     assert "is gone" in told
+
+
+@pytest.fixture
+def tardy(history: History) -> History:
+    """Two events of three came a day and a half or twenty days late."""
+    with sqlite3.connect(history.path) as connection:
+        connection.execute(
+            "UPDATE event SET received_at_us = occurred_at_us + 86400000000 *"
+            " CASE event_no % 3 WHEN 0 THEN 0 WHEN 1 THEN 1.5 ELSE 20 END"
+        )
+    connection.close()
+    return history
+
+
+def late(history: History) -> list[LateEvents]:
+    """What came late, as the report of each experiment counts it."""
+    database = Database(url_of(history))
+    try:
+        lives = [live for store in stores_of(database) for live in store.experiments.values()]
+        with database.read() as connection:
+            return [late_events_of(connection, live) for live in lives]
+    finally:
+        database.close()
+
+
+def test_late_events_are_counted_in_the_archive_as_they_were_hot(tardy: History, tmp_path: Path) -> None:
+    before = late(tardy)
+    assert sum(one.after_close for one in before) > 5
+    assert sum(one.late - one.after_close for one in before) > 1
+    retained(tardy, tmp_path / "a")
+    assert rows(tardy.path, "SELECT count(*) FROM archived_late")[0][0] >= max(one.late for one in before)
+    assert late(tardy) == before
+    assert exact(tardy, "--full")
+    with sqlite3.connect(tardy.path) as connection:
+        connection.execute(
+            "DELETE FROM archived_late WHERE event_no = (SELECT max(event_no) FROM archived_late)"
+        )
+    connection.close()
+    assert "the late events kept of" in run(verify, "--database", url_of(tardy), "--full").stdout
+
+
+def test_files_of_an_earlier_version_are_noted_by_the_next_retain(tardy: History, tmp_path: Path) -> None:
+    """Left as that version left them, and upgraded; a kill after one file is made up for by the next run."""
+    before = late(tardy)
+    files = retained(tardy, tmp_path / "a")["files"]
+    database = Database(url_of(tardy))
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE archived_late")
+        migration = importlib.import_module(
+            "service.ledger.migrations.versions.0012_archived_events_that_came_late"
+        )
+        with Operations.context(MigrationContext.configure(connection)):
+            migration.upgrade()
+        assert unnoted_through(connection) == files > 1
+    assert late(tardy) != before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.archive.late.read_records", killed_at_second(read_records))
+        with pytest.raises(KeyboardInterrupt):
+            note_earlier_files(database, tmp_path / "a")
+    with database.read() as connection:
+        assert unnoted_through(connection) == files - 1
+    database.close()
+    retained(tardy, tmp_path / "a")
+    assert late(tardy) == before
+    assert rows(tardy.path, "SELECT count(*) FROM progress WHERE name = 'late_unnoted'") == [(0,)]
+
+
+def killed_at_second(honest: Callable[..., Any]) -> Callable[..., Any]:
+    calls: list[int] = []
+
+    def read(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    return read
