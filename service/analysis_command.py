@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from service import settings as environment
 from service.console import fail, usage
 
 LOOK_S = 1.0
+FILES = ("draws.nc", "draws.parquet")
 _OPEN = ("queued", "running")
 
 
@@ -28,10 +30,24 @@ _OPEN = ("queued", "running")
 @click.option("--draws", type=click.IntRange(100, 10_000), default=1000, show_default=True)
 @click.option("--time-limit", default="15m", show_default=True, metavar="DURATION", help="At most 1h.")
 @click.option("--url", default=environment.service_url, show_default="RIALTO_URL, else http://127.0.0.1:8000")
-@click.option("--key", default=environment.api_key, show_default="RIALTO_KEY", help="Secret, scope write.")
+@click.option(
+    "--key", default=environment.api_key, show_default="RIALTO_KEY", help="Secret, scopes read and write."
+)
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Fetch the draws into this folder.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the analysis as one JSON object.")
 def analyse(
-    url: str, key: str | None, as_json: bool, experiment: str, others: tuple[str, ...], **told: Any
+    url: str,
+    key: str | None,
+    save: Path | None,
+    as_json: bool,
+    experiment: str,
+    others: tuple[str, ...],
+    **told: Any,
 ) -> None:
     """Fit the pooled model to an experiment through the running service, and print the figures."""
     import httpx
@@ -52,6 +68,9 @@ def analyse(
             except KeyboardInterrupt:
                 _answered(client.delete(f"{path}/{found['id']}"))
                 fail(f"analysis {found['id']} is cancelled")
+            if save is not None and found["state"] == "done":
+                for name in FILES:
+                    _fetch(client, f"{path}/{found['id']}/{name}", save / name)
     except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         fail(f"{url} does not answer ({error}): is `rialto serve` running there?")
     if as_json:
@@ -89,6 +108,21 @@ def _table(title: str, variants: list[dict[str, Any]]) -> Iterator[str]:
                 text += f", against control {figure['lift_abs']['value']:+.4g}"
                 text += f", better with {figure['prob_beats_control']:.1%}"
             yield f"  {variant['key']:<16} {metric:<17} {text}"
+
+
+def _fetch(client: Any, path: str, target: Path) -> None:
+    """Write what is answered there into a file, piece by piece."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with client.stream("GET", path) as sent:
+            if sent.status_code != 200:
+                sent.read()
+                _answered(sent)
+            with target.open("wb") as file:
+                for piece in sent.iter_bytes():
+                    file.write(piece)
+    except OSError as error:
+        fail(f"the draws cannot be written to {target}: {error.strerror or type(error).__name__}")
 
 
 def _answered(answer: Any) -> dict[str, Any]:

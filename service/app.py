@@ -13,6 +13,7 @@ from litestar.routes import HTTPRoute
 
 from service.api import (
     analyses,
+    analysis_files,
     assign,
     decisions,
     events,
@@ -57,6 +58,7 @@ ROUTES: list[HTTPRouteHandler] = [
     *experiments.router,
     *guardrails.router,
     *analyses.router,
+    *analysis_files.router,
     *keys.router,
     *ledger.router,
     *units.router,

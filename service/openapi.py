@@ -171,6 +171,8 @@ def _responses(method: str, endpoint: Endpoint, schemas: _Schemas) -> dict[str, 
     else:
         good["content"] = {endpoint.media_type: {}}
     responses = {str(endpoint.status): good}
+    if endpoint.etag:
+        responses["304"] = {"description": "The client has it already: If-None-Match names its ETag"}
     if endpoint.status == 201 and 409 in endpoint.problems:
         responses["200"] = {**good, "description": "It was so already"}
     always = _ALWAYS if endpoint.scope is not None else (500,)

@@ -23,6 +23,8 @@ from experiments.statistics import Moments
 R_HAT_MAX = 1.01
 ESS_MIN = 400.0
 BUYERS_MIN = 20
+VALUES_MAX = 5_000_000
+"""Draws times cells of a stage: a gigabyte of memory in all, files of a hundred megabytes."""
 RETRY_ACCEPT = 0.99
 RATE_SCALE, REFUND_SCALE = 0.1, 0.3
 """Prior scales of how much margin rates differ by segment, and sizes of refunds by variant."""
@@ -65,7 +67,7 @@ def analyse(
 ) -> Analysis:
     """Fit and read; the same data and seed give the same answer."""
     settings, priors = settings or Sampling(), priors or Priors()
-    if missing := _missing(data):
+    if missing := _missing(data) or _too_large(data, settings):
         return Analysis((missing,))
     rng = np.random.default_rng([seed, 1])
     stages = stages_of(data, priors)
@@ -108,6 +110,15 @@ def _missing(data: PooledData) -> Refused | None:
     if buyers < BUYERS_MIN:
         return Refused("insufficient_data", f"{buyers} units bought, {BUYERS_MIN} are needed: wait")
     return None
+
+
+def _too_large(data: PooledData, settings: Sampling) -> Refused | None:
+    cells = len(data.layout.group)
+    if cells * settings.chains * settings.draws <= VALUES_MAX:
+        return None
+    most = VALUES_MAX // (cells * settings.chains)
+    detail = f"{cells:,} cells leave room for {most:,} draws a chain: ask for no more, or pool less"
+    return Refused("too_large", detail)
 
 
 def _against_prior(check: Check) -> Refused:

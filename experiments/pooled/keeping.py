@@ -1,16 +1,25 @@
 """An analysis as others read it: a plain document, ArviZ's own form, and columns for a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import arviz
 import numpy as np
 
 from experiments.pooled.analyse import Analysis
+from experiments.pooled.data import IntArray
 from experiments.pooled.figures import CI_PROB, Lift, Span, VariantFigures
 from experiments.pooled.sampling import Draws
 from experiments.posteriors.protocol import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A column of texts, of which there are few: row i says `names[codes[i]]`."""
+
+    names: Sequence[str]
+    codes: IntArray
 
 
 def document_of(found: Analysis) -> dict[str, Any]:
@@ -44,21 +53,22 @@ def arviz_of(found: Analysis) -> Any:
     return arviz.from_dict(posterior=names, coords=coords, dims=dims)
 
 
-def columns_of(found: Analysis) -> dict[str, Any]:
+def columns_of(found: Analysis) -> dict[str, FloatArray | IntArray | Labels]:
     """The draws of every cell's stages as columns of one table: a row for each draw and cell."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, FloatArray | IntArray | Labels] = {}
     for stage, draws in found.draws.items():
         chains, count, cells = draws.values["eta"].shape
+        layout = draws.stage.layout
+        segments = sorted({group.segment for group in layout.groups})
+        segment = np.array([segments.index(group.segment) for group in layout.groups], dtype=np.int64)
         columns |= {
             "chain": np.repeat(np.arange(chains), count * cells),
             "draw": np.tile(np.repeat(np.arange(count), cells), chains),
-            "cell": np.tile(np.array(_cells(draws)), chains * count),
+            "cell": Labels(_cells(draws), np.tile(np.arange(cells), chains * count)),
+            "variant": Labels(layout.variants, np.tile(layout.variant, chains * count)),
+            "segment": Labels(segments, np.tile(segment[layout.group], chains * count)),
             f"{stage}_eta": draws.values["eta"].reshape(-1),
         }
-        layout = draws.stage.layout
-        columns["variant"] = np.tile(np.array(layout.variants)[layout.variant], chains * count)
-        segments = np.array([group.segment for group in layout.groups])
-        columns["segment"] = np.tile(segments[layout.group], chains * count)
         if "width" in draws.values:
             columns[f"{stage}_width"] = draws.values["width"][..., layout.variant].reshape(-1)
     return columns

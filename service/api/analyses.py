@@ -98,7 +98,7 @@ async def queue_analysis(request: AnyRequest, key: str) -> Response[bytes]:
     """Queue it; one that waits or runs with the same settings is answered again."""
     wanted = _wanted(await request.body())
     store, service = store_of(request), service_of(request)
-    live = _live(request, key)
+    live = live_of(request, key)
     _check_others(store.experiments, live, wanted.with_)
     if find_spec("pymc") is None:
         raise conflict(
@@ -148,7 +148,7 @@ def _wanted(raw: bytes) -> AnalysisWanted:
 async def list_analyses(request: AnyRequest, key: str) -> Response[bytes]:
     """List them, oldest first."""
     page = query_of(request, Page)
-    live = _live(request, key)
+    live = live_of(request, key)
     after = row_after(page)
     rows = await service_of(request).read(
         lambda c: analyses.analyses_after(c, live.experiment_no, after, page.limit + 1)
@@ -167,8 +167,8 @@ async def list_analyses(request: AnyRequest, key: str) -> Response[bytes]:
 )
 async def get_analysis(request: AnyRequest, key: str, analysis_id: str) -> Response[bytes]:
     """Answer one analysis."""
-    live = _live(request, key)
-    number = _number(analysis_id)
+    live = live_of(request, key)
+    number = number_of(analysis_id)
     row = await service_of(request).read(lambda c: analyses.find(c, live.experiment_no, number))
     if row is None:
         raise not_found("analysis", analysis_id)
@@ -185,8 +185,8 @@ async def get_analysis(request: AnyRequest, key: str, analysis_id: str) -> Respo
 )
 async def cancel_analysis(request: AnyRequest, key: str, analysis_id: str) -> Response[bytes]:
     """Cancel it; its process ends within seconds. One that is cancelled already is answered as it is."""
-    live = _live(request, key)
-    service, number = service_of(request), _number(analysis_id)
+    live = live_of(request, key)
+    service, number = service_of(request), number_of(analysis_id)
     state = await service.writer.submit(lambda c: analyses.cancel(c, live.experiment_no, number, _now_us()))
     if state is None:
         raise not_found("analysis", analysis_id)
@@ -197,7 +197,8 @@ async def cancel_analysis(request: AnyRequest, key: str, analysis_id: str) -> Re
     return answer(_view(row, key))
 
 
-def _live(request: AnyRequest, key: str) -> LiveExperiment:
+def live_of(request: AnyRequest, key: str) -> LiveExperiment:
+    """The experiment of that key; Problem 404 when the store has none."""
     live = store_of(request).experiments.get(key)
     if live is None:
         raise not_found("experiment", key)
@@ -230,7 +231,7 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     """The row number of an id; one that is none exists nowhere."""
     if not (text.isascii() and text.isdigit() and len(text) <= _NUMBER_MAX):
         raise not_found("analysis", text)

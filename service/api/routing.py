@@ -33,6 +33,7 @@ class Endpoint:
     media_type: str = "application/json"
     problems: tuple[int, ...] = ()
     publishable: bool = False  # a pk_ may call it, from a browser
+    etag: bool = False  # 304 to whoever names the ETag he has in If-None-Match
     key_in_query: bool = False  # beacons cannot set headers: ?key=pk_...
 
 

@@ -31,6 +31,7 @@ from service.standby import path_for
 
 LOOK_S = 1.0
 RENEW_S = 10.0
+NETCDF, PARQUET = "draws.nc", "draws.parquet"
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +60,11 @@ def folder_of(settings: Settings) -> Path:
     name = beside.name.removesuffix(".json")
     own = name.removesuffix(".policies") + ".analyses" if name.endswith(".policies") else f"analyses-{name}"
     return beside.with_name(own)
+
+
+def draws_folder(settings: Settings, analysis_no: int, attempt: int) -> Path:
+    """Where the draws of an attempt are kept: of each its own, so that a lost one overwrites nothing."""
+    return folder_of(settings) / (str(analysis_no) if attempt == 1 else f"{analysis_no}-{attempt}")
 
 
 async def run(service: Service) -> None:
@@ -139,7 +145,7 @@ async def _watched(service: Service, mine: Claim, reading: asyncio.Task[bytes], 
 
 async def _request(service: Service, mine: Claim) -> AnalysisRequest:
     store = await service.store(mine.store_no)
-    folder = folder_of(service.settings) / str(mine.analysis_no)
+    folder = draws_folder(service.settings, mine.analysis_no, mine.attempt)
     return AnalysisRequest(
         database_url=service.database.url,
         store_no=mine.store_no,

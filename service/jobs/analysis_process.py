@@ -18,7 +18,7 @@ from experiments.model import PolicyKind
 from experiments.pooled.data import Place, pooled_data
 from service.catalogue import LiveExperiment, load_store
 from service.clock import to_datetime
-from service.jobs.analysing import AnalysisAnswer, AnalysisRequest
+from service.jobs.analysing import NETCDF, PARQUET, AnalysisAnswer, AnalysisRequest
 from service.jobs.fold_process import where_of
 from service.ledger.analyses import State, failure
 from service.ledger.cells import read_cells
@@ -107,10 +107,17 @@ def keep(folder: Path, draws: Any, columns: dict[str, Any]) -> dict[str, str]:
     import pyarrow
     from pyarrow import parquet
 
+    from experiments.pooled.keeping import Labels
+
+    def arrow(column: Any) -> Any:
+        if not isinstance(column, Labels):
+            return pyarrow.array(column)
+        return pyarrow.DictionaryArray.from_arrays(column.codes, list(column.names)).cast(pyarrow.string())
+
     folder.mkdir(parents=True, exist_ok=True)
-    netcdf, table = folder / "draws.nc", folder / "draws.parquet"
+    netcdf, table = folder / NETCDF, folder / PARQUET
     draws.to_netcdf(str(netcdf), engine="h5netcdf")
-    parquet.write_table(pyarrow.table(columns), table)
+    parquet.write_table(pyarrow.table({name: arrow(column) for name, column in columns.items()}), table)
     return {"netcdf": str(netcdf), "parquet": str(table)}
 
 

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from experiments.pooled import analyse as module
     from experiments.pooled.analyse import Analysis, analyse
     from experiments.pooled.diagnostics import mixing
-    from experiments.pooled.keeping import arviz_of, columns_of, document_of
+    from experiments.pooled.keeping import Labels, arviz_of, columns_of, document_of
     from experiments.pooled.sampling import Draws, Sampler, Sampling
     from sim.calibration import sbc
 
@@ -136,8 +136,9 @@ def test_the_document_is_plain_and_the_draws_open(found: Analysis) -> None:
     assert eta.shape == (4, 500, 9)
     assert eta.coords["cell"].values[0] == "none/here/s0/1/0"
     columns = columns_of(found)
-    assert {len(column) for column in columns.values()} == {4 * 500 * 9}
-    row = {name: column[500 * 9 + 9 + 1] for name, column in columns.items()}  # chain 1, draw 1, cell 1
+    told = {name: np.array(c.names)[c.codes] if isinstance(c, Labels) else c for name, c in columns.items()}
+    assert {len(column) for column in told.values()} == {4 * 500 * 9}
+    row = {name: column[500 * 9 + 9 + 1] for name, column in told.items()}  # chain 1, draw 1, cell 1
     assert (row["chain"], row["draw"], row["variant"], row["segment"]) == (1, 1, "socks", "s0")
     assert row["conversion_eta"] == eta.values[1, 1, 1]
     assert row["log_normal_width"] == opened.posterior["log_normal_width"].values[1, 1, 1]
@@ -205,6 +206,14 @@ def test_what_cannot_be_compared_is_refused_with_the_reason() -> None:
     codes = [[reason.code for reason in one.refused] for one in (alone, few, fitted(foreign))]
     assert codes == [["not_comparable"], ["insufficient_data"], ["unconverted"]]
     assert alone.variants == ()
+
+
+def test_more_draws_than_memory_should_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine cells, four chains: 36 values a draw; nothing is compiled, since `quick` is not asked for."""
+    monkeypatch.setattr(module, "VALUES_MAX", 36 * 499)
+    (reason,) = fitted(shop(3000)).refused
+    assert reason.code == "too_large"
+    assert "499 draws" in reason.detail
 
 
 @pytest.mark.usefixtures("quick")

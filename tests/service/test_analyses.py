@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from service.analysis_command import lines_of
-from service.api.analyses import AnalysisWanted, _number, _wanted
+from service.api.analyses import AnalysisWanted, _wanted, number_of
 from service.jobs.analysing import AnalysisRequest, folder_of
 from service.jobs.analysis_process import answer_to
 from service.ledger import analyses, schema
@@ -111,7 +111,7 @@ def test_the_same_is_not_queued_twice_and_not_without_end(ledger: Database) -> N
         queued(ledger, draws=-1)
 
 
-def test_the_defaults_and_whole_numbers_are_read_as_json_means_them() -> None:
+def test_the_defaults_and_wholenumber_ofs_are_read_as_json_means_them() -> None:
     assert _wanted(b"") == _wanted(b" null ") == _wanted(b"{}") == AnalysisWanted()
     assert _wanted(b'{"draws": 500.0}') == AnalysisWanted(draws=500)
     for body in (b'{"draws": 500.5}', b"[]", b"5", b'{"draws": 1e9}'):
@@ -121,10 +121,10 @@ def test_the_defaults_and_whole_numbers_are_read_as_json_means_them() -> None:
 
 
 def test_ids_that_are_none_exist_nowhere() -> None:
-    assert _number("12") == 12
+    assert number_of("12") == 12
     for text in ("x", "-1", "1" * 19, "١"):
         with pytest.raises(Problem) as refused:
-            _number(text)
+            number_of(text)
         assert refused.value.status == 404
 
 

@@ -18,7 +18,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "pooled.ipynb"
 @pytest.mark.slow
 def test_the_notebook_opens_both_files(tmp_path: Path) -> None:
     """Run in a kernel, on draws of an analysis whose truth is known: socks sell more in either segment."""
-    keep_draws(tmp_path / "rialto.db.analyses" / "1")
+    keep_draws(tmp_path / "draws")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Jupyter, about paths and loops
         import nbformat

@@ -72,4 +72,4 @@ def test_the_document_is_true(start_service: Callable[..., ServiceProcess], tmp_
         timeout=MAX_TIME_S + 60,
     )
     assert found.returncode == 0, found.stdout[-20_000:] + found.stderr[-2_000:]
-    assert "Selected: 42/42" in found.stdout, found.stdout[-2_000:]
+    assert "Selected: 44/44" in found.stdout, found.stdout[-2_000:]
