@@ -20,6 +20,7 @@ from experiments.allocation.published import PolicyVersion
 from experiments.document import parse_document
 from experiments.eligibility import parse_conditions
 from experiments.model import Condition, Experiment, Lifecycle, VariantState
+from service.compiling import compile_beside
 from service.ledger import schema
 from service.ledger.database import Database
 
@@ -226,6 +227,8 @@ class Catalogue:
         drops = self._drops[store_no]
         with self._database.read() as connection:
             state = load_store(connection, store_no)
+        if any(live.policy and live.policy.contextual for live in state.experiments.values()):
+            compile_beside()
         # What was dropped, or replaced by something newer, while this was read is not kept.
         held = self._stores.get(store_no)
         if drops == self._drops[store_no] and (held is None or held.revision <= state.revision):

@@ -38,6 +38,7 @@ HEAVY = (
     "arviz",
     "pytensor",
     "nutpie",
+    "numba",
     "streamlit",
     "altair",
     "pandas",

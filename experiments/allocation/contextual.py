@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.allocation.caps import WHOLE
+from experiments.allocation.winners import compiled
 from experiments.errors import BrokenInvariant
 from experiments.posteriors.protocol import FloatArray
 
@@ -74,6 +75,10 @@ class ContextualDraws:
     level: Level | None = None
     _matrix: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _shape: tuple[int, int] = field(init=False, repr=False, compare=False)  # arms and draws
+    _draws: NDArray[np.float32] = field(
+        init=False, repr=False, compare=False
+    )  # the matrix as (columns, *shape)
+    _arms: NDArray[np.int64] = field(init=False, repr=False, compare=False)  # the place of each
     _doubt: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # of 1 in each column
 
     def __post_init__(self) -> None:
@@ -85,7 +90,10 @@ class ContextualDraws:
         if self.struck:
             matrix[0, _unpacked(self.struck, matrix.shape[1])] = _OUT
         object.__setattr__(self, "_matrix", matrix)
-        object.__setattr__(self, "_shape", (len(self.keys), matrix.shape[1] // len(self.keys)))
+        shape = (len(self.keys), matrix.shape[1] // len(self.keys))
+        object.__setattr__(self, "_shape", shape)
+        object.__setattr__(self, "_draws", matrix.reshape(-1, *shape))
+        object.__setattr__(self, "_arms", np.arange(len(self.keys)))
         # A sum of n rounded products errs by n 2^-24 of their sizes at most; for two arms, twice to spare.
         object.__setattr__(self, "_doubt", 4 * (len(self.columns) + 2) * np.float32(2.0**-24) * largest)
 
@@ -104,31 +112,43 @@ class ContextualDraws:
 
         A candidate that has come since is in no draw.
         """
-        return dict.fromkeys(candidates, 0) | dict(self._won(tuple(candidates), row))
+        keys, counts = self._won(tuple(candidates), row)
+        return dict.fromkeys(candidates, 0) | dict(zip(keys, counts, strict=True))
 
-    def _won(self, candidates: tuple[str, ...], row: Row) -> list[tuple[str, int]]:
+    def _won(self, candidates: tuple[str, ...], row: Row) -> tuple[Sequence[str], list[int]]:
         """The candidates that are in the draws, in their order there, and how many each wins."""
+        keys, arms = self.keys, self._arms
+        if candidates != keys:
+            places = [place for place, key in enumerate(keys) if key in candidates]
+            keys, arms = tuple(keys[place] for place in places), np.array(places)
         x = np.array(row, dtype=np.float32)
+        count_wins = compiled()
+        if count_wins is not None:
+            counts = np.zeros(len(arms), dtype=np.int64)
+            if not count_wins(x, self._draws, self._doubt, arms, counts):
+                return keys, counts.tolist()
+        return keys, self._counted(x, arms, row)
+
+    def _counted(self, x: NDArray[np.float32], arms: NDArray[np.int64], row: Row) -> list[int]:
+        """How many draws each arm wins, by operations on whole arrays."""
         scores = x.dot(self._matrix)
         scores.shape = self._shape
-        keys = self.keys
-        if candidates != keys:
-            arms = [place for place, key in enumerate(keys) if key in candidates]
-            scores, keys = scores[arms], [keys[place] for place in arms]
+        if len(arms) < len(self.keys):
+            scores = scores[arms]
         # Single precision finds the winner of nearly every draw: who is further ahead than it can err.
         least = np.maximum.reduce(scores)
         least -= np.abs(x).dot(self._doubt)
         near = scores >= least
         counts = np.add.reduce(near, axis=1, dtype=np.uint16).tolist()  # of 10,000 draws at most
         if sum(counts) != self._shape[1]:
-            self._settle(near, [self.keys.index(key) for key in keys], row)
+            self._settle(near, arms, row)
             counts = np.add.reduce(near, axis=1, dtype=np.uint16).tolist()
-        return list(zip(keys, counts, strict=True))
+        return counts
 
-    def _settle(self, near: NDArray[np.bool_], arms: Sequence[int], row: Row) -> None:
+    def _settle(self, near: NDArray[np.bool_], arms: NDArray[np.int64], row: Row) -> None:
         """Decide draws in doubt, in place, in double precision: it is exact, and a tie goes to the first."""
         doubtful = np.flatnonzero(near.sum(axis=0, dtype=np.uint8) != 1)
-        columns = np.add.outer(np.multiply(arms, self._shape[1]), doubtful).ravel()
+        columns = np.add.outer(arms * self._shape[1], doubtful).ravel()
         draws = self._matrix[:, columns].astype(np.float64)
         scores = np.array(row, dtype=np.float64).dot(draws).reshape(len(arms), -1)
         near[:, doubtful] = False
@@ -143,18 +163,18 @@ class ContextualDraws:
         """
         if self.control not in candidates:
             raise ValueError(f"the control {self.control!r} is always a candidate")
-        won = self._won(tuple(candidates), row)
+        asked = tuple(candidates)
+        keys, counts = self._won(asked, row)
         floor = self.floor * WHOLE
-        scale = (1.0 - self.control_share - (len(won) - 1) * self.floor) * WHOLE / self._shape[1]
-        shares = {key: int(floor + scale * count) for key, count in won}
-        if candidates != self.keys:  # in another order, or with one that has come since
-            shares = dict.fromkeys(candidates, 0) | shares
+        scale = (1.0 - self.control_share - (len(keys) - 1) * self.floor) * WHOLE / self._shape[1]
+        shares = dict(zip(keys, [int(floor + scale * count) for count in counts], strict=True))
+        if keys != asked:  # in another order, or with one that has come since
+            shares = dict.fromkeys(asked, 0) | shares
         for caps in (self.caps, capped):
             if caps:
                 bound = {key: int(cap * WHOLE) for key, cap in caps.items() if key in shares}
                 shares |= {key: min(shares[key], most) for key, most in bound.items()}
-        shares[self.control] = 0
-        shares[self.control] = WHOLE - sum(shares.values())
+        shares[self.control] += WHOLE - sum(shares.values())
         return shares
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Published draws and what a decision makes of them: exact, replayable, and chosen as often as logged."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.allocation import winners
 from experiments.allocation.caps import WHOLE
 from experiments.allocation.contextual import ContextualDraws, packed_bits, rounded_draws
 from experiments.allocation.features import FEATURE_POINT
@@ -36,6 +38,18 @@ def published(draws: NDArray[np.float64], **more: object) -> ContextualDraws:
         data=data,
     )
     return replace(given, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True, params=["arrays", "loop", "compiled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Draws are counted by operations on arrays, and by the loop that Numba compiles: all is the same."""
+    monkeypatch.setattr(winners.Compiled, "count_wins", None)
+    if request.param == "loop":
+        monkeypatch.setattr(winners.Compiled, "count_wins", winners.count_wins)
+    elif request.param == "compiled":
+        assert winners.compile_winners()
+        assert winners.compiled() is not None
+    return request.param
 
 
 def normal_draws(n: int = 2000, seed: int = 1, arms: int = 4) -> NDArray[np.float64]:
@@ -67,6 +81,49 @@ def test_arithmetic_is_exact_so_that_every_machine_agrees() -> None:
             scores = [sum(a * b for a, b in zip(row, arm, strict=True)) for arm in draw]
             won[KEYS[scores.index(max(scores))]] += 1
         assert found.wins(KEYS, row) == won
+
+
+def test_what_single_precision_cannot_tell_is_decided_exactly(way: str) -> None:
+    """Two arms of large scores, apart by less than its rounding; planted: believing it, is found out."""
+    rng = np.random.default_rng(3)
+    both = np.repeat(rng.integers(2**21, 2**22, (500, 1, 3)), 2, axis=1).astype(np.float64)
+    both[:, 1, 1] += rng.choice([-1.0, 1.0], 500) * rng.integers(1, 2**17, 500)
+    data = both.transpose(2, 1, 0).astype("<f4").tobytes()
+    found = ContextualDraws("linear", ("none", "a"), ("1", "x", "y"), "none", 0.1, 0.02, 0, data)
+    row = (ONE, 3, 8 * ONE - 1)
+    ahead = int((both[:, 1, 1] > both[:, 0, 1]).sum())
+    assert found.wins(found.keys, row) == {"none": 500 - ahead, "a": ahead}
+    if way != "arrays":
+        count_wins, counts = winners.compiled(), np.zeros(2, np.int64)
+        assert count_wins is not None
+        x, arms = np.array(row, np.float32), np.arange(2)
+        draws = both.transpose(2, 1, 0).astype(np.float32, order="C")
+        assert count_wins(x, draws, np.zeros(3, np.float32), arms, counts) < 500  # some seem to be decided
+        assert counts.tolist() != [500 - ahead, ahead]
+
+
+def test_without_numba_or_a_place_to_keep_what_it_compiled_decisions_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import numba
+
+    monkeypatch.setattr(winners.Compiled, "count_wins", None)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert not winners.compile_winners()
+    assert winners.compiled() is None
+    njit, asked = numba.njit, []
+
+    def nowhere(signature: str, *, cache: bool = False, **options: object) -> object:
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(signature, **options)
+
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    monkeypatch.setattr(numba, "njit", nowhere)
+    assert winners.compile_winners()
+    assert asked == [True, False]
+    assert published(np.zeros((100, 2, 1))).wins(("none", "a"), (ONE,)) == {"none": 100, "a": 0}
 
 
 def test_the_argmax_is_taken_over_the_candidates_and_not_renormalised() -> None:

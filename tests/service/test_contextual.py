@@ -15,6 +15,9 @@ from alembic.operations import Operations
 from scipy import stats
 from sqlalchemy import select, update
 
+from experiments.allocation.winners import Compiled, compile_winners
+from service import compiling
+from service.compiling import compile_beside
 from service.ledger import schema
 from service.ledger.verify import verify
 from tests.service.conftest import Shop
@@ -92,6 +95,37 @@ def test_a_contextual_policy_learns_by_context_and_says_so(simulated_shop: Shop)
     assert why["shares"][made["n0"]["variant"]] == made["n0"]["propensity"]
     assert why["prob_best"]["socks"] > 0.9
     assert verify(shop.database).is_exact
+
+
+def test_draws_are_counted_by_a_compiled_loop_and_a_decision_from_before_is_explained_by_it(
+    simulated_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = simulated_shop
+    with monkeypatch.context() as before:
+        before.setattr(Compiled, "count_wins", None)
+        learn(shop, "device", {"kind": "contextual", "features": FEATURES}, days=1, daily=200)
+        contexts = {f"n{n}": {"device": "mobile", "visits": n} for n in range(20)}
+        made = ask(shop, contexts)
+        assert compile_beside.cache_info().currsize == 1, "begun as the first draws were read"
+        compile_beside().join()  # of this process, perhaps long ago
+    if Compiled.count_wins is None:
+        assert compile_winners()
+    for unit in contexts:
+        why = shop.get(f"/v1/decisions/{made[unit]['decision_id']}/explain").json()
+        assert why["shares"][made[unit]["variant"]] == made[unit]["propensity"]
+        assert why["replayed_variant"] == made[unit]["variant"]
+
+
+def test_what_cannot_be_compiled_is_told_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> bool:
+        raise SystemError("of another LLVM")
+
+    monkeypatch.setattr(compiling, "compile_winners", broken)
+    thread = compile_beside.__wrapped__()
+    thread.join()
+    assert "they go on as they are" in caplog.text
 
 
 def test_numbers_refunds_and_erasure_leave_every_sum_exact(simulated_shop: Shop) -> None:
