@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from benchmarks.peers.install import python_with_gbstats
 from benchmarks.wrk import BenchmarkFailed
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.sums import WEIGHT_ONE, PairSums, gather
-from sim.calibration.checkout import CONTROL, Shoppers, cell, experiment
+from sim.calibration.checkout import CONTROL, FloatArray, Shoppers, cell, experiment
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "experiments" / "golden" / "gbstats.json"
@@ -69,8 +69,8 @@ def simulated(
     arms: Mapping[str, Shoppers], units: int, seed: Sequence[int], metrics: Sequence[str] = METRICS
 ) -> list[dict[str, Any]]:
     """The sums of each metric of simulated arms, by metric."""
-    rng = np.random.default_rng(seed)
-    cells = [cell(key, shoppers.totals(units, rng), units, list(arms)) for key, shoppers in arms.items()]
+    totals = drawn(arms.values(), units, seed)
+    cells = [cell(key, one, units, list(arms)) for key, one in zip(arms, totals, strict=True)]
     definitions = metric_definitions(experiment([key for key in arms if key != CONTROL]))
     found: list[dict[str, Any]] = []
     for key in metrics:
@@ -79,6 +79,12 @@ def simulated(
         rows = [_plain(sums[arm]) for arm in arms]
         found.append({"name": key, "kind": definition.kind.value, "arms": rows})
     return found
+
+
+def drawn(arms: Iterable[Shoppers], units: int, seed: Sequence[int]) -> list[dict[str, FloatArray]]:
+    """The totals of every arm's units that ordered."""
+    rng = np.random.default_rng(seed)
+    return [shoppers.totals(units, rng) for shoppers in arms]
 
 
 def _plain(sums: PairSums) -> dict[str, int]:
