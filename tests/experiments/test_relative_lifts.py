@@ -77,7 +77,6 @@ def ends_off(world: str, key: str) -> list[Mapping[str, FloatArray]]:
     return found
 
 
-
 @pytest.mark.parametrize(("world", "key"), PLACES)
 def test_our_ends_are_the_bootstraps(world: str, key: str) -> None:
     for off in ends_off(world, key):
