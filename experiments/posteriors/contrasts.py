@@ -6,7 +6,7 @@ whichever is narrower on the scale of the question, so that the other is smooth 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import hypot, inf
+from math import hypot, inf, pi, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,10 @@ from experiments.posteriors.roots import root_between
 
 _NEVER_POSITIVE = 1e-6
 _NEWTON_STEPS = 6
-_CLOSE = 1e-7
+_CLOSE = 1e-6
+_REACH = 4.0
+"""Scores beyond which a search begins at that of this score."""
+_ROOT_2_PI = sqrt(2.0 * pi)
 _FLAT = 1e-6
 """Density times width below which a step of Newton's method leads nowhere."""
 
@@ -41,7 +44,8 @@ class Difference:
 
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
-        return _quantiles(self.cdf, self.density, q, self.mean(), self.a.width, self.b.width)
+        width = hypot(self.a.width, self.b.width)
+        return _quantiles(self.cdf, self.density, q, lambda z: self.mean() + width * z, width)
 
     def mean(self) -> float:
         """Difference of the means."""
@@ -100,9 +104,17 @@ class RatioMinusOne:
 
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
-        centre = self.a.mean / self.b.mean
-        widths = self.a.width / self.b.mean, abs(centre) * self.b.width / self.b.mean
-        return _quantiles(self.cdf, self.density, q, centre - 1, *widths)
+        a, b = self.a.mean, self.b.mean
+        spread_a, spread_b = self.a.width, self.b.width
+        # Those of two Normals (Fieller 1954): the r at which a - r b is z standard deviations from 0
+        reach = min(_REACH, 0.9 * b / spread_b) if spread_b else _REACH
+
+        def start(z: FloatArray) -> FloatArray:
+            z = np.clip(z, -reach, reach)
+            root = np.sqrt((b * spread_a) ** 2 + (a * spread_b) ** 2 - (z * spread_a * spread_b) ** 2)
+            return (a * b + z * root) / (b * b - (z * spread_b) ** 2) - 1.0
+
+        return _quantiles(self.cdf, self.density, q, start, hypot(spread_a, spread_b * a / b) / b)
 
     def mean(self) -> float:
         """E[theta_a] E[1 / theta_b] - 1.
@@ -203,23 +215,22 @@ def _quantiles(
     cdf: Callable[[ArrayLike], FloatArray],
     density: Callable[[ArrayLike], FloatArray],
     q: ArrayLike,
-    centre: float,
-    width_a: float,
-    width_b: float,
+    start: Callable[[FloatArray], FloatArray],
+    width: float,
 ) -> FloatArray:
     """Solve cdf(x) = q: all of q at once by Newton's method, by Brent's what that does not reach.
 
-    From the Normal quantile two or three steps do, where Brent's method takes sixteen for each.
+    From the Normal quantiles (`start`, of a Normal score) two steps do, where Brent's takes sixteen for each.
     """
     levels = np.asarray(q, dtype=np.float64)
     if np.any((levels <= 0) | (levels >= 1)):
         raise ValueError(f"a quantile needs 0 < q < 1, found {levels}")
-    width = width_a + width_b
     if width == 0:
-        return np.full_like(levels, centre)
-    found = _by_newton(cdf, density, levels, centre + hypot(width_a, width_b) * special.ndtri(levels), width)
+        return start(np.zeros_like(levels))
+    found = _by_newton(cdf, density, levels, start, width)
     if found is not None:
         return found
+    centre = float(start(np.zeros(1))[0])
     return np.array([_quantile(cdf, float(level), centre, width) for level in levels.ravel()]).reshape(
         levels.shape
     )
@@ -229,17 +240,24 @@ def _by_newton(
     cdf: Callable[[ArrayLike], FloatArray],
     density: Callable[[ArrayLike], FloatArray],
     levels: FloatArray,
-    x: FloatArray,
+    start: Callable[[FloatArray], FloatArray],
     width: float,
 ) -> FloatArray | None:
-    """The quantiles, or None where the steps do not shrink fast: a skewed or bounded density."""
+    """The quantiles, or None where the steps do not shrink fast: a skewed or bounded density.
+
+    Normal scores of the chances are all but linear in x, the chances are not: so steps are taken on scores.
+    """
+    scores = special.ndtri(levels)
+    x = start(scores)
     for _ in range(_NEWTON_STEPS):
         slope = density(x)
-        if not np.all(slope * width > _FLAT):
+        chance = cdf(x)
+        if not np.all((slope * width > _FLAT) & (chance > 0.0) & (chance < 1.0)):
             return None
-        step = (cdf(x) - levels) / slope
+        score = special.ndtri(chance)
+        step = (score - scores) * np.exp(-0.5 * score * score) / (_ROOT_2_PI * slope)
         x = x - step
-        if np.all(np.abs(step) < _CLOSE * width):  # the error left is of the order of the step's square
+        if np.all(np.abs(step) < _CLOSE * width):  # the error left is of the order of the square
             return x
     return None
 
