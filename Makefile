@@ -21,7 +21,7 @@ demo: $(READY) ## Run service, dashboard and a simulated shop until Ctrl-C
 
 test: $(READY) ## Run every test, two files at a time (ARGS="-m 'not slow'" for the quick ones)
 	@# Threads of OpenBLAS get in each other's way on small matrices; two files at a time do not.
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
 
 lint: $(READY) ## Check format, rules, types, imports, and that nothing names this machine
 	@$(BIN)/ruff format --check .
