@@ -183,8 +183,9 @@ def allocation(data: dict[str, Any]) -> list[str]:
 def contextual(data: dict[str, Any]) -> list[str]:
     """Decisions by context beside linear Thompson sampling of bandit libraries."""
     labels = {
-        "shares alone": "Rialto: every candidate's share, over 1,000 published draws",
-        "ours": "Rialto: that, and the race of hashes",
+        "shares alone": "Rialto: every candidate's share, over 1,000 published draws, compiled",
+        "not compiled": "Rialto: that without Numba",
+        "ours": "Rialto: compiled, and the race of hashes",
         "pymab": f"pymab {PYMAB}, one draw, no propensity",
         "mabwiser": f"MABWiser {MABWISER}, one draw (one noise for all arms), no propensity",
     }

@@ -52,10 +52,8 @@ class Told:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            why = report.longreprtext.strip().splitlines()[-1:]
-            self._terminal.write_line(
-                f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s): {''.join(why)}"
-            )
+            why = "".join(report.longreprtext.strip().splitlines()[-1:])
+            self._terminal.write_line(f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s): {why}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -21,6 +21,7 @@ from benchmarks.wrk import BenchmarkFailed
 from experiments.allocation.contextual import ContextualDraws, rounded_draws
 from experiments.allocation.features import FEATURE_POINT
 from experiments.allocation.hashing import race
+from experiments.allocation.winners import Compiled, compile_winners
 
 ARMS, COLUMNS, DRAWS, CHOICES = 5, 10, 1000, 2000
 PEERS = ("mabwiser", "pymab")
@@ -31,10 +32,16 @@ def contextual(bench: Bench) -> dict[str, Any]:
     """CPU microseconds of a decision, ours and each peer's in turn."""
     python = python_with_bandits(bench.work)
     drawn, rows = _published()
-    found: dict[str, list[float]] = {"ours": [], "shares alone": [], **{peer: [] for peer in PEERS}}
+    if not compile_winners():
+        raise BenchmarkFailed("Numba is not installed: pip install 'rialto[compiled]'")
+    compiled = Compiled.count_wins
+    found: dict[str, list[float]] = {name: [] for name in ("ours", "shares alone", "not compiled", *PEERS)}
     for _ in range(bench.rounds):
         found["ours"].append(_ours(drawn, rows, with_race=True))
         found["shares alone"].append(_ours(drawn, rows, with_race=False))
+        Compiled.count_wins = None
+        found["not compiled"].append(_ours(drawn, rows, with_race=False))
+        Compiled.count_wins = compiled
         for peer in PEERS:
             found[peer].append(_theirs(python, peer))
     return {"us": {name: [round(one, 2) for one in values] for name, values in found.items()}}
