@@ -53,20 +53,22 @@ def race(salt: str, unit: bytes, shares: Mapping[str, int]) -> RaceResult:
     >>> race("checkout-addon", b"unit", {"none": 0, "socks": 1}).winner
     'socks'
     """
-    if min(shares.values(), default=0) < 0:
-        raise ValueError(f"shares must not be negative, found {dict(shares)}")
-    start = blake2b(_framed(salt) + _frame(unit))
+    copy = blake2b(_framed(salt) + _frame(unit)).copy  # what all variants have in common is hashed once
     scores: dict[str, float] = {}
     for key, share in shares.items():
-        if share:
-            scores[key] = -math.log(_unit_interval(_draw(start, key))) / share
+        if share > 0:  # `_draw` and `_unit_interval` written out: this is a third of a decision by context
+            hashed = copy()
+            hashed.update(_framed(key))
+            scores[key] = -math.log(((_first_64_bits(hashed.digest())[0] >> 12) + 0.5) * 2.0**-52) / share
+        elif share < 0:
+            raise ValueError(f"shares must not be negative, found {dict(shares)}")
     if not scores:
         raise ValueError("no variant has a share, so nobody can win")
     tied = min(scores.values()) * (1 + _TIE)
     closest = [key for key, score in scores.items() if score <= tied]
     if len(closest) == 1:
         return RaceResult(closest[0], scores)
-    exact = {key: _exact_score(_draw(start, key), shares[key]) for key in closest}
+    exact = {key: _exact_score(_draw(copy(), key), shares[key]) for key in closest}
     return RaceResult(min(closest, key=lambda key: (exact[key], key)), scores)
 
 
@@ -92,9 +94,8 @@ def _framed(text: str) -> bytes:
 
 
 def _draw(start: blake2b, key: str) -> int:
-    hashed = start.copy()  # what all variants have in common is hashed once
-    hashed.update(_framed(key))
-    return _leading(hashed.digest())
+    start.update(_framed(key))
+    return _leading(start.digest())
 
 
 def _leading(digest: bytes) -> int:

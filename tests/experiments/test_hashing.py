@@ -170,13 +170,13 @@ def test_framing_keeps_salt_and_unit_apart():
 
 
 def test_a_tie_goes_to_the_key_that_sorts_first(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hashing, "_leading", lambda message: 12345)
+    monkeypatch.setattr(hashing, "_first_64_bits", lambda digest: (12345 << 12,))
     assert race("s", b"u", {"b": 5, "a": 5, "c": 4}).winner == "a"
 
 
 def test_extreme_draws_stay_inside_the_open_interval(monkeypatch: pytest.MonkeyPatch):
     for draw in (0, 2**52 - 1):
-        monkeypatch.setattr(hashing, "_leading", lambda message, draw=draw: draw)
+        monkeypatch.setattr(hashing, "_first_64_bits", lambda digest, draw=draw: (draw << 12,))
         assert 0 < uniform("s", b"u") < 1
         assert 0 < race("s", b"u", {"a": 1}).scores["a"] < math.inf
 
