@@ -7,7 +7,7 @@ pooling an arm's own units, mistakes a difference between the strata for an effe
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -43,6 +43,9 @@ class Table:
     places: Mapping[int, tuple[SetEpoch, ...]]  # of each set, in order of epoch
     variants: frozenset[str]
     segments: Mapping[int, str]  # of the sets whose units are all of one segment
+    pools: dict[tuple[SetEpoch, ...], Pool] = field(  # told once, for every arm asks for the same ones
+        default_factory=dict[tuple[SetEpoch, ...], Pool], compare=False, repr=False
+    )
 
     def of(self, variant: str, places: Iterable[SetEpoch]) -> PairSums:
         """The variant's sums over some places."""
@@ -59,6 +62,12 @@ class Table:
         if sums is None:
             return 0.0
         return sums.denominator if self.definition.kind is MetricKind.PROPORTION else sums.units
+
+    def pool(self, places: tuple[SetEpoch, ...]) -> Pool:
+        """Pooled mean, and variance within variants, over all variants at the places."""
+        if places not in self.pools:
+            self.pools[places] = _pool(self, places)
+        return self.pools[places]
 
 
 def tabulate(
@@ -143,14 +152,14 @@ def epoch_strata(table: Table, arms: Sequence[str]) -> list[Stratum]:
 def parts_of(table: Table, arm: str, strata: Sequence[Stratum], *, with_prior: bool = True) -> list[Part]:
     """The arm's sums in each stratum, with what the default prior of a mean needs."""
     needs_pool = with_prior and table.definition.kind is MetricKind.MEAN
-    everywhere = _pool(table, tuple(table.all_units)) if needs_pool else None
+    everywhere = table.pool(tuple(table.all_units)) if needs_pool else None
     parts: list[Part] = []
     for stratum in strata:
         found = {place: table.sums.get((arm, *place)) for place in stratum.places}
         places = {place: sums.units for place, sums in found.items() if sums is not None and sums.n}
         pool = everywhere
         if everywhere is not None and len(strata) > 1:
-            local = _pool(table, stratum.places)
+            local = table.pool(stratum.places)
             # A stratum where nobody bought yet has no spread of its own; it is not known to have none.
             pool = local if local.variance > 0.0 else Pool(local.mean, everywhere.variance)
         segment = table.segments.get(stratum.places[0][0])  # all places of a stratum are of one set
@@ -161,7 +170,7 @@ def parts_of(table: Table, arm: str, strata: Sequence[Stratum], *, with_prior: b
 def plain_part(table: Table, arm: str) -> Part:
     """All the arm's units as one part: its own figure, whatever the sets."""
     places = tuple(table.all_units)
-    return Part(1.0, table.of(arm, places), {}, _pool(table, places))
+    return Part(1.0, table.of(arm, places), {}, table.pool(places))
 
 
 def _common_sets(table: Table, arms: Sequence[str]) -> list[int]:
@@ -183,7 +192,6 @@ def _units(table: Table, places: Iterable[SetEpoch]) -> float:
 
 
 def _pool(table: Table, places: Sequence[SetEpoch]) -> Pool:
-    """Pooled mean, and variance within variants, over all variants at the places."""
     found = {variant: table.of(variant, places) for variant in table.variants}
     by_variant = {variant: sums for variant, sums in found.items() if sums.n}
     total = total_sums(by_variant.values())

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from experiments.posteriors.beta import Beta
+from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.posteriors.quadrature import edges_of, nodes_cut_at, nodes_of
 from experiments.posteriors.roots import root_between
@@ -22,6 +23,8 @@ _NEWTON_STEPS = 6
 _CLOSE = 1e-6
 _REACH = 4.0
 """Scores beyond which a search begins at that of this score."""
+_FEW = 4.0
+"""Degrees of freedom up to which a Student-t has no fourth moment."""
 _ROOT_2_PI = sqrt(2.0 * pi)
 _FLAT = 1e-6
 """Density times width below which a step of Newton's method leads nowhere."""
@@ -45,7 +48,11 @@ class Difference:
     def ppf(self, q: ArrayLike) -> FloatArray:
         """The q quantile, to 1e-10 of its own size or of the width."""
         width = hypot(self.a.width, self.b.width)
-        return _quantiles(self.cdf, self.density, q, lambda z: self.mean() + width * z, width)
+
+        def start(z: FloatArray) -> FloatArray:
+            return self.mean() + width * _score_of_sum(z, (self.a, self.a.width), (self.b, self.b.width))
+
+        return _quantiles(self.cdf, self.density, q, start, width)
 
     def mean(self) -> float:
         """Difference of the means."""
@@ -110,7 +117,7 @@ class RatioMinusOne:
         reach = min(_REACH, 0.9 * b / spread_b) if spread_b else _REACH
 
         def start(z: FloatArray) -> FloatArray:
-            z = np.clip(z, -reach, reach)
+            z = np.clip(_score_of_sum(z, (self.a, spread_a), (self.b, spread_b * a / b)), -reach, reach)
             root = np.sqrt((b * spread_a) ** 2 + (a * spread_b) ** 2 - (z * spread_a * spread_b) ** 2)
             return (a * b + z * root) / (b * b - (z * spread_b) ** 2) - 1.0
 
@@ -234,6 +241,23 @@ def _quantiles(
     return np.array([_quantile(cdf, float(level), centre, width) for level in levels.ravel()]).reshape(
         levels.shape
     )
+
+
+def _score_of_sum(z: FloatArray, *terms: tuple[Posterior, float]) -> FloatArray:
+    """The quantile at a Normal score of a sum of terms of these scales, in their joint scale, to 1 / df.
+
+    Student-t terms reach further than Normals: z + z sum w / df + (z^3 - 3 z) / 4 sum w^2 / df, w a term's
+    part of the squared scales (Cornish & Fisher 1938); of one term z + (z^3 + z) / 4 df.
+    """
+    total = sum(scale * scale for _, scale in terms)
+    heavy = [
+        (scale * scale / total, of.df)
+        for of, scale in terms
+        if scale != 0.0 and isinstance(of, StudentT) and of.df > _FEW
+    ]
+    wider = sum(part / df for part, df in heavy)
+    longer = sum(part * part / df for part, df in heavy)
+    return z + z * wider + (z**3 - 3.0 * z) * (longer / 4.0)
 
 
 def _by_newton(
