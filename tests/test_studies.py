@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.studies import policies as study
-from sim.calibration.chart import Dot, dot_chart, line_chart, ticks
+from sim.calibration.chart import line_chart, ticks
+from sim.calibration.tracks import Axis, Dot, bar_chart, dot_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,15 +35,31 @@ def test_a_chart_puts_points_where_they_belong() -> None:
 
 
 def test_shares_stand_beside_their_bands() -> None:
-    """From 90 to 100 % over 630 pixels from 66 (six letters): 95 % in the middle, 91 % a tenth in."""
-    dots = [Dot("within", 0.95, 0.94, 0.96), Dot("beyond", 0.91, 0.94, 1.0, is_gated=False)]
-    drawn = ElementTree.fromstring(dot_chart("Title", "across", dots, 0.95))
-    good, bad = drawn.iter(f"{SVG}circle")
-    assert [good.get("cx"), bad.get("cx")] == ["381.0", "129.0"]
-    assert good.get("stroke") == good.get("fill") != bad.get("stroke")
-    assert bad.get("fill") == "#ffffff", "hollow: not held to its band"
-    assert [band.get("width") for band in drawn.iter(f"{SVG}rect")][1:] == ["126.0", "378.0"]
-    assert {"within", "beyond", "90%", "100%"} <= {node.text for node in drawn.iter(f"{SVG}text")}
+    """From 90 to 100 % over 432 pixels from 24: 95 % in the middle, 91 % a tenth in."""
+    dots = [Dot("within", 0.95, (0.94, 0.96)), Dot("beyond < 94", 0.91, (0.94, 1.0), False, other=1.0)]
+    drawn = ElementTree.fromstring(dot_chart("Title", dots, ("lift", "alone")))
+    good, bad, legend = drawn.iter(f"{SVG}circle")
+    assert [good.get("cx"), bad.get("cx")] == ["240.0", "67.2"]
+    assert good.get("stroke") == good.get("fill") == legend.get("fill") != bad.get("stroke")
+    assert bad.get("fill") == "#ffffff", "hollow: nothing is promised of it"
+    assert [band.get("width") for band in drawn.iter(f"{SVG}rect")][1:] == ["86.4", "259.2"]
+    diamond = next(drawn.iter(f"{SVG}polygon")).get("points", "")
+    assert diamond.split()[1].startswith("456.0,")
+    texts = {node.text for node in drawn.iter(f"{SVG}text")}
+    assert {"within", "beyond < 94", "90%", "100%", "lift", "alone"} <= texts
+
+
+def test_a_scale_of_logarithms_has_equal_steps_for_equal_factors() -> None:
+    axis = Axis([1.0, 10.0, 100.0], is_log=True)
+    assert [axis.place(value) for value in (0.1, 1.0, 10.0, 100.0, 1e9)] == [24.0, 24.0, 240.0, 456.0, 456.0]
+
+
+def test_bars_are_as_long_as_their_parts() -> None:
+    text = bar_chart("Title", {"a world": {"good": 3, "bad": 1}, "none": {}}, ["bad", "good"])
+    drawn = ElementTree.fromstring(text)
+    bars = [bar for bar in drawn.iter(f"{SVG}rect") if bar.find(f"{SVG}title") is not None]
+    assert [(bar.get("x"), bar.get("width")) for bar in bars] == [("24.0", "108.0"), ("132.0", "324.0")]
+    assert [bar.findtext(f"{SVG}title") for bar in bars] == ["bad: 1", "good: 3"]
 
 
 def test_the_study_of_policies_writes_its_part_of_the_page(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pytest
 from scipy import stats
 
-from benchmarks.studies.blocks import marks
 from experiments.analysis.metrics import metric_definitions
 from experiments.statistics import Cell
 from sim.calibration import adaptive as study
+from sim.calibration.part import State
 
 RUNS, EPOCHS, PER_EPOCH = 80, 30, 500
 LOW, HIGH = stats.binom(RUNS, 0.95).ppf([0.0005, 0.9995]) / RUNS
@@ -52,20 +51,16 @@ def test_forgotten_weights_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         assert rows(world)["AIPW"].coverage < LOW
 
 
-def test_the_study_writes_its_part_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worlds = {
-        name: world for name, world in study.worlds(4).items() if name in ("nothing differs", "by context")
+def test_promises_are_of_what_corrects_and_the_naive_lift_must_fail() -> None:
+    def row(world: str, method: str, coverage: float) -> study.Row:
+        return study.Row(world, method, 2_000, coverage, 0.0, 1.0, 0.02)
+
+    found = {
+        world: [row(world, "stratified", 0.90), row(world, "AIPW", 0.95), row(world, "naive", 0.94)]
+        for world in ("nothing differs", study.RISING, study.BY_CONTEXT)
     }
-    monkeypatch.setattr(study, "worlds", lambda: worlds)
-    first, last = marks(study.BLOCK)
-    page = tmp_path / "calibration.md"
-    page.write_text(f"before\n{first}\nold\n{last}\nafter\n", "utf-8")
-    study.adaptive(runs=4, seed=1, page=page)
-    text = page.read_text("utf-8")
-    assert text.startswith(
-        f"before\n{first}\nWritten by `make studies`, seed 1: 4 runs of each world, by context 1."
-    )
-    assert text.endswith(f"{last}\nafter\n")
-    assert len([line for line in text.splitlines() if line.startswith(("| nothing", "| by context"))]) == 6
-    committed = study.PAGE.read_text("utf-8")
-    assert [committed.count(mark) for mark in (first, last)] == [1, 1]
+    states = {promise.what: promise.state for promise in study.promises(found)}
+    assert [state for what, state in states.items() if "stratified" in what] == [State.MISSED] * 2
+    assert [state for what, state in states.items() if "AIPW" in what] == [State.HELD] * 3
+    assert [state for what, state in states.items() if "naive" in what] == [State.MISSED]
+    assert study.text(found).count("*off* |") == 3

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import special
 
-from benchmarks.studies.blocks import marks
 from experiments.analysis import sequential_lifts
 from experiments.analysis.srm import log_e_value
 from sim.calibration import mismatch, peeking
-
-PAGE = Path(__file__).parents[1] / "docs" / "calibration.md"
+from sim.calibration.part import State
 
 
 def rows_of(name: str, runs: int, looks: int = 40) -> list[peeking.Row]:
@@ -82,14 +79,30 @@ def test_pearson_has_not_the_variance_it_takes() -> None:
     assert max(found) < special.chdtri(1, 0.01)
 
 
-def test_the_page_has_the_marks_of_both() -> None:
-    text = PAGE.read_text("utf-8")
-    for name in ("peeking", "mismatch"):
-        assert [text.count(mark) for mark in marks(name)] == [1, 1]
+def test_alarms_come_with_the_looks_and_never_go() -> None:
+    """The share after each look of `TOLD` only grows, up to that of all looks."""
+    (row,) = peeking.peeking("x", peeking.WORLDS["10 % buy"], runs=20, seed=1)
+    for by, whole in ((row.credible_by, row.credible), (row.sequential_by, row.sequential)):
+        assert list(by) == sorted(by)
+        assert by[-1] == whole
+    assert row.credible_by[0] < row.credible
 
 
 def test_the_tables_have_a_line_for_each_world() -> None:
-    peeked = peeking.block([peeking.Row("a world", "aov", 20, 0.4, 0.01, 3.2)], 20, 1)
+    peeked = peeking.text({"": [peeking.Row("a world", "aov", 20, 0.4, 0.01, 3.2, (), ())]})
     assert peeked.endswith("| a world | `aov` | 20 | 0.400 | 0.010 | 3.20 |")
-    missed = mismatch.block([mismatch.Row("a world", 20, 0.01, 0.0, 0.36)], 20, 1)
-    assert missed.endswith("| a world | 20 | 0.010 | 0.000 | 0.36 |")
+    rows = [mismatch.Row("a world", 20, 20, 0.01, 0.0, 0.36), mismatch.Row("none", 20, 0, 0.0, 0.0, 0.0)]
+    missed = mismatch.text({"": rows})
+    assert missed.endswith("| a world | 20 | 20 | 0.010 | 0.000 | 0.36 |\n| none | 20 | 0 | – | – | – |")
+
+
+def test_what_is_not_held_is_said() -> None:
+    """5 % false alarms where 1 % is promised, 90 % found where it is 95 %: in 2,000 runs no accident."""
+    calm, lost = "fixed, 0.50 / 0.25 / 0.25", "fixed, 0.50 / 0.25 / 0.25, `a` loses"
+    rows = {
+        calm: [mismatch.Row(calm, 2000, 2000, 0.05, 0.0, 1.0)],
+        lost: [mismatch.Row(lost, 2000, 2000, 0.90, 1.0, 18.0)],
+    }
+    assert [promise.state for promise in mismatch.promises(rows)] == [State.MISSED, State.MISSED]
+    alarmed = peeking.Row("10 % buy", "conversion_rate", 2000, 0.4, 0.08, 3.9, (), ())
+    assert [promise.state for promise in peeking.promises({"": [alarmed]})] == [State.MISSED]

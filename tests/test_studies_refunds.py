@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import pytest
 from scipy import stats
 
+from sim.calibration import cuped
 from sim.calibration import refunds as study
 
 
@@ -19,15 +19,16 @@ def test_expected_refunds_hold_the_truth_where_the_figures_so_far_do_not() -> No
     assert rows["refund_value_rate"].so_far < 0.7
 
 
-def test_the_study_writes_its_part_of_the_page(tmp_path: Path) -> None:
-    page = tmp_path / "calibration.md"
-    page.write_text(
-        "a\n<!-- refunds: written by make studies -->\nold\n<!-- end of refunds -->\nb\n", "utf-8"
-    )
-    study.refunds(runs=3, seed=1, page=page)
-    text = page.read_text("utf-8")
-    assert text.startswith("a\n<!-- refunds")
-    assert text.endswith("-->\nb\n")
-    assert "old\n" not in text
-    assert text.count("| 2,000 visitors, day 25 |") == 5
-    assert text.count("\n| 0.") == 3
+def test_every_row_is_told() -> None:
+    rows = study.coverage("2,000 visitors, day 25", 2_000, 25, runs=2, seed=1)
+    lines = study.text({"2,000 visitors, day 25": rows}).splitlines()
+    assert len([line for line in lines if line.startswith("| 2,000 visitors, day 25 |")]) == 5
+
+
+def test_cuped_saves_the_variance_that_it_says() -> None:
+    """Correlation 0.8: 0.36 is left; of 200 runs a ratio of variances has a standard error of a fifth."""
+    row = cuped.cuped(0.8, runs=200, seed=5)
+    assert stats.binomtest(round(200 * row.coverage), 200, 0.95).pvalue > 1e-3
+    assert row.left == pytest.approx(0.36, abs=0.2)
+    assert row.said == pytest.approx(0.64, abs=0.02)
+    assert cuped.cuped(0.8, runs=1, seed=5).left is None

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.studies.blocks import write_block
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.comparison import Pair
 from experiments.analysis.estimates import Estimate
@@ -27,8 +25,9 @@ from experiments.posteriors.compare import difference, ratio_minus_one
 from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
 from sim.calibration.checkout import CONTROL, MARGIN, Shoppers, cell, experiment
+from sim.calibration.part import Part, Promise, Rows, Step, band, flat, nothing, paragraph, within, worst
+from sim.calibration.tracks import Dot, dot_chart
 
-PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 TREATMENT = "offer"
 OTHER = "other"
 RARE = 0.03
@@ -64,7 +63,7 @@ class Row:
     metric: str
     units: int
     runs: int
-    alone: float
+    alone: float | None  # None where the arm's own figure has another mix than the truth
     lift: float
     is_gated: bool
 
@@ -119,7 +118,7 @@ DESIGNS: Mapping[str, Design] = {
 }
 
 
-def coverage(name: str, design: Design, *, runs: int, seed: int) -> list[Row]:
+def coverage(name: str, design: Design, *, runs: int, seed: int, step: Step = nothing) -> list[Row]:
     """How often the two intervals hold the truth, for each metric of the design."""
     kind = PolicyKind.SEGMENT if design.by == "segment" else PolicyKind.FIXED
     about = experiment([TREATMENT, OTHER] if design.by == "set" else [TREATMENT], kind=kind)
@@ -133,10 +132,13 @@ def coverage(name: str, design: Design, *, runs: int, seed: int) -> list[Row]:
             definition = definitions[key].winsorised if design.is_winsorised else definitions[key]
             found = read_metric(about, cohort_of(cells), definition, by_epoch=design.by == "segment", seed=1)
             held[key].append(_held(found, definition, truth[TREATMENT], truth[CONTROL]))
+        step()
     rows: list[Row] = []
     for key, pairs in held.items():
         alone, lift = np.mean(np.array(pairs, dtype=float), axis=0)
-        rows.append(Row(name, key, design.units, runs, float(alone), float(lift), design.is_gated))
+        is_mixed = design.by != "nothing"
+        own = None if is_mixed else float(alone)
+        rows.append(Row(name, key, design.units, runs, own, float(lift), design.is_gated))
     return rows
 
 
@@ -232,38 +234,70 @@ def _is_central(posterior: Posterior, truth: float) -> bool:
     return 0.025 <= float(posterior.cdf(truth)) <= 0.975
 
 
-def limits(runs: int) -> tuple[float, float]:
-    """Between which shares of runs a true coverage of 95 % lies with 99.8 %."""
-    low, high = stats.binom(runs, 0.95).ppf([0.001, 0.999])
-    return float(low) / runs, float(high) / runs
-
-
-def intervals(*, runs: int, seed: int, page: Path = PAGE) -> None:
-    """Run every design and write its rows."""
-    rows = [row for name, design in DESIGNS.items() for row in coverage(name, design, runs=runs, seed=seed)]
-    write_block(page, "intervals", written(rows, runs, seed))
-
-
-def written(rows: list[Row], runs: int, seed: int) -> str:
+def text(rows: Rows) -> str:
     """The table."""
-    low, high = limits(runs)
+    runs = {row.runs for row in flat(rows)}
+    low, high = band(max(runs))
     lines = [
-        f"Written by `make studies`: {runs:,} simulated experiments of each design, seed {seed}, read once",
-        "by the service's own read-out. Order values have a mean of 50 and a coefficient of variation of 1",
-        "(unless told), 5 % of orders are refunded, margin is 40 % of what is booked less refunds; the",
-        "treatment has 5 % higher order values and 2 % more conversion. `alone` is the interval of the",
-        "treatment's own figure, `lift` that of its relative lift (for margin the absolute one). Winsorised,",
-        "the target is the winsorised mean. With segments and with candidate sets the two arms have other",
-        "mixes of shoppers, and only the lift is standardised. A coverage of 95 % would lie between",
-        f"{low:.3f} and {high:.3f} in 99.8 % of such studies: designs marked * are held to that; smaller and",
-        "heavier-tailed ones are published as they are.",
+        paragraph(
+            "Order values have a mean of 50 and a coefficient of variation of 1 (unless told), 5 "
+            "% of orders are refunded, margin is 40 % of what is booked less refunds; the "
+            "treatment has 5 % higher order values and 2 % more conversion. `alone` is the "
+            "interval of the treatment's own figure, `lift` that of its relative lift (for margin "
+            "the absolute one). Winsorised, the target is the winsorised mean. With segments and "
+            "with candidate sets the two arms have other mixes of shoppers, and only the lift is "
+            f"standardised. A coverage of 95 % would lie between {low:.3f} and {high:.3f} in 99.8 "
+            "% of such studies: designs marked * are held to that; smaller and heavier-tailed "
+            "ones are published as they are."
+        ),
         "",
         "| design | metric | units per arm | alone | lift |",
         "|---|---|---:|---:|---:|",
     ]
-    for row in rows:
-        is_mixed = DESIGNS[row.design].by != "nothing"
-        alone = "–" if is_mixed else f"{row.alone:.3f}"
+    for row in flat(rows):
+        alone = "–" if row.alone is None else f"{row.alone:.3f}"
         star = " *" if row.is_gated else ""
         lines.append(f"| {row.design}{star} | {row.metric} | {row.units:,} | {alone} | {row.lift:.3f} |")
     return "\n".join(lines)
+
+
+def promises(rows: Rows) -> list[Promise]:
+    """One for each design that is held to 95 %: all its intervals are within the binomial band."""
+    found: list[Promise] = []
+    for name, of_design in rows.items():
+        if DESIGNS[name].is_gated:
+            shares = [(share, row.runs) for row in of_design for share in (row.alone, row.lift) if share]
+            least, most = (end(share for share, _ in shares) for end in (min, max))
+            said = f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}"
+            states = [within(share, runs) for share, runs in shares]
+            found.append(Promise(f"95 % intervals hold the truth: {name}", said, worst(states)))
+    return found
+
+
+def chart(rows: Rows) -> str:
+    """A track for each metric of each design."""
+    dots = [
+        Dot(
+            f"{row.design}: {row.metric}",
+            row.lift,
+            band(row.runs) if row.is_gated else None,
+            row.is_gated,
+            row.alone,
+        )
+        for row in flat(rows)
+    ]
+    return dot_chart("Coverage of 95 % intervals at one look", dots, ("lift", "own figure"))
+
+
+PART = Part(
+    key="intervals",
+    title="Intervals at one look",
+    runs=2_000,
+    worlds=dict(zip(DESIGNS, (7, 1, 33, 10, 12, 7, 37, 1, 1, 5, 1, 1, 1), strict=True)),
+    row=Row,
+    measure=lambda world, runs, seed, step: coverage(world, DESIGNS[world], runs=runs, seed=seed, step=step),
+    text=text,
+    promises=promises,
+    chart=chart,
+    before="Each design is read once, by the service's own read-out.",
+)

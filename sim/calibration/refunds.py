@@ -1,4 +1,4 @@
-"""Do the intervals of expected final money and of CUPED hold the truth? Writes a part of docs/calibration.md.
+"""How often the intervals of expected final money hold the truth.
 
 A shop whose refunds are late: orders come a day after the anchor in the mean (cut at the window of 7 days),
 refunds eight days after their order (exponential, so some 7 % of them later than three weeks). Sizes of
@@ -8,27 +8,25 @@ refunds: its margin per visitor looks better the fewer refunds have come.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import integrate
 
-from benchmarks.studies.blocks import write_block
 from experiments.ages import BINS, binned
 from experiments.analysis.cohorts import Cohorts
-from experiments.analysis.cuped import covariate_of, cuped_lift
 from experiments.analysis.expected_final import REFUNDED, ExpectedFinal
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.reading import read_metric
 from experiments.analysis.refund_curve import refunds_come
 from experiments.model import Experiment, Offer, OfferKind, Variant
 from experiments.statistics import Cell, CellKey, product_name
+from sim.calibration.part import Part, Rows, Step, band, flat, nothing, paragraph
+from sim.calibration.tracks import Dot, dot_chart
 
-PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 START = date(2026, 3, 2)
 NONE, OFFER = "none", "offer"
 RATE, WINDOW, REFUND_WINDOW, REFUND_DELAY = 0.3, 7.0, 30.0, 8.0
@@ -57,6 +55,7 @@ class Row:
 
     design: str
     metric: str
+    runs: int
     so_far: float
     expected: float
     lift: float
@@ -64,7 +63,7 @@ class Row:
     seen: float  # share of the refunds that has come
 
 
-def coverage(name: str, units: int, day: int, *, runs: int, seed: int) -> list[Row]:
+def coverage(name: str, units: int, day: int, *, runs: int, seed: int, step: Step = nothing) -> list[Row]:
     """Coverage over `runs` shops of so many visitors an arm, read on the morning of a day."""
     truth = {key: in_the_end(key, reach(day)) for key in (NONE, OFFER)}
     rows: dict[str, list[list[float]]] = {key: [] for key in REFUNDED}
@@ -92,7 +91,8 @@ def coverage(name: str, units: int, day: int, *, runs: int, seed: int) -> list[R
                     one.refunds_seen or 0.0,
                 ]
             )
-    return [Row(name, metric, *map(float, np.mean(found, axis=0))) for metric, found in rows.items()]
+        step()
+    return [Row(name, metric, runs, *map(float, np.mean(found, axis=0))) for metric, found in rows.items()]
 
 
 def reach(day: int) -> float:
@@ -177,69 +177,27 @@ def _ages(cell: Cell, feature: str, ages: FloatArray) -> None:
         cell.histograms[binned(feature, int(number))] = {1: int(events)}
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """CUPED at one rho: coverage, variance left over that without, and what the reports say is saved."""
-
-    rho: float
-    coverage: float
-    left: float
-    said: float
-
-
-def cuped(rho: float, *, runs: int, units: int, seed: int) -> Saved:
-    """Margins before and after with that correlation, both skewed (Gamma of shape 1/2); the lift is 50."""
-    found: list[list[float]] = []
-    for run in range(runs):
-        rng = np.random.default_rng([seed, round(100 * rho), run])
-        cells: list[Cell] = []
-        for arm, key in enumerate((NONE, OFFER)):
-            before, noise = rng.gamma(0.5, 1_000.0, (2, units))
-            after = rho * before + np.sqrt(1.0 - rho**2) * noise + 50.0 * arm
-            one = np.ones(units, np.int64)
-            features = {
-                "pre_margin": np.rint(before).astype(np.int64),
-                "margin": np.rint(after).astype(np.int64),
-            }
-            cells.append(cell_of(key, START, {"assigned": one, "units": one, **features}))
-        now = datetime(2027, 1, 1, tzinfo=UTC)
-        cohort = Cohorts(cells, only_matured=False, time_zone="UTC", now=now).all
-        definition = DEFINITIONS["margin_per_unit"]
-        reading = read_metric(EXPERIMENT, cohort, definition, by_epoch=False, seed=0)
-        one_lift = cuped_lift(reading, covariate_of(cells, [definition]), OFFER, by_epoch=False)
-        plain = reading.pairs[OFFER].lift_abs  # type: ignore[union-attr]
-        lift = one_lift.lift_abs
-        holds = lift.ci_low <= 50.0 <= lift.ci_high  # type: ignore[operator]
-        found.append([holds, lift.value or 0.0, plain, one_lift.variance_saved or 0.0])
-    holds, adjusted, plain, said = np.array(found).T
-    return Saved(rho, float(holds.mean()), float(adjusted.var() / plain.var()), float(said.mean()))
-
-
-def refunds(*, runs: int, seed: int, page: Path = PAGE) -> None:
-    """Run both, write their part of the page."""
-    rows = [row for name, units, day in DESIGNS for row in coverage(name, units, day, runs=runs, seed=seed)]
-    saved = [cuped(rho, runs=runs, units=2_000, seed=seed) for rho in (0.0, 0.5, 0.8)]
-    write_block(page, "refunds", block(rows, saved, runs, seed))
-
-
-DESIGNS = (
-    ("2,000 visitors, day 25", 2_000, 25),
-    ("20,000 visitors, day 25", 20_000, 25),
-    ("20,000 visitors, day 60", 20_000, 60),
-)
+DESIGNS = {
+    "2,000 visitors, day 25": (2_000, 25),
+    "20,000 visitors, day 25": (20_000, 25),
+    "20,000 visitors, day 60": (20_000, 60),
+}
 """Visitors of each arm, and when they are read."""
 
 
-def block(rows: Sequence[Row], saved: Sequence[Saved], runs: int, seed: int) -> str:
-    """The study's part of the page."""
-    error = 1.96 * np.sqrt(0.95 * 0.05 / runs)
+def text(rows: Rows) -> str:
+    """The table."""
+    error = 1.96 * np.sqrt(0.95 * 0.05 / min(row.runs for row in flat(rows)))
     lines = [
-        f"Written by `make studies`: {runs} shops of each design, seed {seed}; visitors of each of two",
-        "variants, closed windows only. 30 % order, sizes log-normal with a coefficient of variation of 1,",
-        "refunds eight days after their order in the mean. The offer's orders are 12 % larger and twice as",
-        "often refunded. Coverage is of 95 % intervals for the refunds up to the oldest age seen: of the",
-        "offer's figure as it stands (`so far`), of its expected one, and of the expected lift. `bias` is",
-        f"the mean of (lift - truth) / standard error. Monte-Carlo error of a coverage: {error:.3f}.",
+        paragraph(
+            "Visitors of each of two variants, closed windows only. 30 % order, sizes log-normal "
+            "with a coefficient of variation of 1, refunds eight days after their order in the "
+            "mean. The offer's orders are 12 % larger and twice as often refunded. Coverage is of "
+            "95 % intervals for the refunds up to the oldest age seen: of the offer's figure as "
+            "it stands (`so far`), of its expected one, and of the expected lift. `bias` is the "
+            "mean of (lift - truth) / standard error. Monte-Carlo error of a coverage: "
+            f"{error:.3f}."
+        ),
         "",
         "| design | metric | refunds seen | so far | expected | lift | bias |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -247,18 +205,30 @@ def block(rows: Sequence[Row], saved: Sequence[Saved], runs: int, seed: int) -> 
     lines += [
         f"| {row.design} | {row.metric} | {row.seen:.0%} | {row.so_far:.3f} | {row.expected:.3f} "
         f"| {row.lift:.3f} | {row.bias:+.2f} |"
-        for row in rows
-    ]
-    lines += [
-        "",
-        "CUPED, 2,000 visitors a variant, margins skewed (Gamma of shape 1/2), correlation rho with the",
-        "margin of the period before. `left` is the variance of the adjusted lifts over that of the plain",
-        "ones: 1 - rho^2; `saved` what the reports said.",
-        "",
-        "| rho | coverage | 1 - rho^2 | left | saved |",
-        "|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {s.rho} | {s.coverage:.3f} | {1 - s.rho**2:.2f} | {s.left:.2f} | {s.said:.2f} |" for s in saved
+        for row in flat(rows)
     ]
     return "\n".join(lines)
+
+
+def chart(rows: Rows) -> str:
+    """A track for each metric of each design."""
+    dots = [
+        Dot(f"{row.design}: {row.metric}", row.expected, band(row.runs), False, row.so_far)
+        for row in flat(rows)
+    ]
+    return dot_chart(
+        "Coverage of money once all refunds have come", dots, ("expected figure", "as it stands")
+    )
+
+
+PART = Part(
+    key="refunds",
+    title="Refunds still to come",
+    runs=1_000,
+    worlds=dict(zip(DESIGNS, (16, 34, 60), strict=True)),
+    row=Row,
+    measure=lambda world, runs, seed, step: coverage(world, *DESIGNS[world], runs=runs, seed=seed, step=step),
+    text=text,
+    promises=lambda rows: [],
+    chart=chart,
+)

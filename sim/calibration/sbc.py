@@ -6,9 +6,8 @@ parameters show, and a fault is planted beside: one success, or the sums of one 
 many in each cell. Cells are small, so that one unit matters, and few, so that a thousand fits take minutes.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,11 +15,8 @@ from experiments.pooled.data import Group, Layout, layout_of
 from experiments.pooled.sampling import Draws, Sampler, Sampling
 from experiments.pooled.stages import Kind, Parameters, Stage, StagePrior, prior_draws
 from experiments.posteriors.protocol import FloatArray
-
-BINS = 20
-RANKED = 99
-LIMIT = 43.8
-"""The 99.9 % point of chi-square with 19 degrees of freedom."""
+from sim.calibration.part import Step, nothing
+from sim.calibration.ranked import BINS, RANKED, Row, against_uniform
 
 SAMPLING = Sampling(draws=396, tune=400, chains=2, target_accept=0.95)
 PRIORS: Mapping[Kind, StagePrior] = {
@@ -31,63 +27,20 @@ PRIORS: Mapping[Kind, StagePrior] = {
 UNITS: Mapping[Kind, int] = {Kind.BINOMIAL: 40, Kind.LOG_NORMAL: 12, Kind.GAMMA: 12}
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """Chi-square of one quantity's ranks, without and with the fault."""
-
-    kind: Kind
-    quantity: str
-    right: float
-    planted: float
-
-
-def sbc(runs: int, seed: int) -> str:
-    """Calibrate every stage; the study's part of docs/calibration.md."""
-    rows: list[Calibrated] = []
-    for kind in Kind:
-        rows += calibrate(kind, runs, planted_runs(runs), seed)
-        said = [
-            (row.quantity, round(row.right, 1), round(row.planted, 1)) for row in rows if row.kind is kind
-        ]
-        print(f"{kind}: {said}", file=sys.stderr, flush=True)
-    return block(rows, runs, seed)
-
-
-def planted_runs(runs: int) -> int:
-    """A fault shows in fewer."""
-    return max(100, runs * 3 // 10)
-
-
-def calibrate(kind: Kind, runs: int, planted: int, seed: int) -> list[Calibrated]:
-    """Rank every quantity in so many runs, and in so many with the fault."""
-    stage = empty(kind)
+def calibrate(name: str, *, runs: int, planted: int, seed: int, step: Step = nothing) -> list[Row]:
+    """Rank every quantity in so many fits, and in so many with the fault."""
+    stage = empty(Kind(name))
     sampler = Sampler(stage, SAMPLING)
-    right = ranks(sampler, stage, runs, seed, is_planted=False)
-    wrong = ranks(sampler, stage, planted, seed, is_planted=True)
+    right = ranks(sampler, stage, runs, seed, is_planted=False, step=step)
+    wrong = ranks(sampler, stage, planted, seed, is_planted=True, step=step)
     return [
-        Calibrated(kind, name, chi_square(found), chi_square(wrong[name])) for name, found in right.items()
+        Row(name, quantity, runs, planted, counts(found), counts(wrong[quantity]))
+        for quantity, found in right.items()
     ]
-
-
-def block(rows: Sequence[Calibrated], runs: int, seed: int) -> str:
-    """The table, in words and figures."""
-    lines = [
-        f"Written by `make studies ARGS=sbc`: {runs} fits a stage, seed {seed}, the service's own model",
-        "and sampler (`experiments/pooled`). A truth is drawn from the prior, data of three variants in",
-        f"two segments from the truth (40 units a cell, 12 orders); its rank among {RANKED} draws must be",
-        f"uniform: chi-square over {BINS} bins below {LIMIT} (99.9 %; Talts et al. 2018). Priors are",
-        f"asymmetric. *Planted*: {planted_runs(runs)} fits of such data with one success, or one order's",
-        "sums, too many in each cell.",
-        "",
-        "| stage | quantity | chi-square | planted |",
-        "|---|---|---:|---:|",
-    ]
-    lines += [f"| {row.kind} | {row.quantity} | {row.right:.1f} | {row.planted:.1f} |" for row in rows]
-    return "\n".join(lines)
 
 
 def ranks(
-    sampler: Sampler, stage: Stage, runs: int, seed: int, *, is_planted: bool
+    sampler: Sampler, stage: Stage, runs: int, seed: int, *, is_planted: bool, step: Step = nothing
 ) -> Mapping[str, FloatArray]:
     """Ranks of each quantity's truth among `RANKED` draws, shape (runs,)."""
     found: dict[str, list[int]] = {}
@@ -98,14 +51,18 @@ def ranks(
         ours, theirs = quantities(truth, stage.layout), quantities(thinned(draws), stage.layout)
         for name, values in theirs.items():
             found.setdefault(name, []).append(int((values < ours[name]).sum()))
+        step()
     return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
 
 
+def counts(found: FloatArray) -> tuple[int, ...]:
+    """How many ranks, 0 to `RANKED`, lie in each of `BINS` equal bins."""
+    return tuple(np.bincount((found * BINS // (RANKED + 1)).astype(np.int64), minlength=BINS).tolist())
+
+
 def chi_square(found: FloatArray) -> float:
-    """Of ranks 0 to `RANKED` in `BINS` equal bins against uniform."""
-    counts = np.bincount((found * BINS // (RANKED + 1)).astype(np.int64), minlength=BINS)
-    expected = len(found) / BINS
-    return float(((counts - expected) ** 2 / expected).sum())
+    """Of ranks against uniform."""
+    return against_uniform(counts(found))
 
 
 def empty(kind: Kind) -> Stage:

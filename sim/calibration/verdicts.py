@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.studies.blocks import write_block
 from experiments.analysis.read_out import read_out
 from experiments.analysis.verdict import VerdictKind
 from experiments.model import Experiment
 from sim.calibration.checkout import CONTROL, Shoppers, cell, experiment
+from sim.calibration.part import Part, Promise, Rows, Step, at_least, at_most, flat, nothing, paragraph
+from sim.calibration.tracks import bar_chart
 
-PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 UNITS = 50_000
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 BASE = Shoppers()
@@ -54,41 +53,97 @@ def verdict_in(world: World, about: Experiment, *, units: int, seed: Sequence[in
     return read_out(about, cells, time_zone="UTC", now=NOW, metric="margin_per_unit").verdict.kind
 
 
-def counts_of(world: World, about: Experiment | None = None, *, runs: int, seed: int) -> Counter[str]:
-    """How many runs end in each verdict; `about` replaces the experiment's own document."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How many runs of a world ended in each verdict."""
+
+    world: str
+    counts: Mapping[str, int]
+
+    @property
+    def runs(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
+    @property
+    def share(self) -> float:
+        """Share of the runs that end in one of the world's verdicts."""
+        return sum(self.counts.get(kind.value, 0) for kind in WORLDS[self.world].counted) / self.runs
+
+
+def verdicts(
+    name: str, about: Experiment | None = None, *, runs: int, seed: int, step: Step = nothing
+) -> Row:
+    """Count the verdicts of a world; `about` replaces the experiment's own document."""
+    world = WORLDS[name]
     chosen = about or experiment(list(world.treatments))
-    return Counter(verdict_in(world, chosen, units=UNITS, seed=(seed, k)) for k in range(runs))
+    counts: Counter[str] = Counter()
+    for run_no in range(runs):
+        counts[verdict_in(world, chosen, units=UNITS, seed=(seed, run_no))] += 1
+        step()
+    return Row(name, dict(counts))
 
 
-def share_of(world: World, counts: Counter[str]) -> float:
-    """Share of the runs that end in one of the verdicts counted."""
-    return sum(counts[kind.value] for kind in world.counted) / counts.total()
-
-
-def verdicts(*, runs: int, seed: int, page: Path = PAGE) -> None:
-    """Run every world and write its rows."""
-    found = {name: counts_of(world, runs=runs, seed=seed) for name, world in WORLDS.items()}
-    write_block(page, "verdicts", written(found, runs, seed))
-
-
-def written(found: Mapping[str, Counter[str]], runs: int, seed: int) -> str:
+def text(rows: Rows) -> str:
     """The table."""
     kinds = [kind.value for kind in VerdictKind]
     lines = [
-        f"Written by `make studies`: {runs:,} runs of each world, seed {seed}. Conversion 60 %, refunds 5 %,",
-        "order values with a coefficient of variation of 1, margin 40 % of what is booked less refunds; one",
-        f"look at {UNITS:,} units of each arm, with the guardrails of [the example](experiments.md) on",
-        "conversion and refunds. `toxic` has order values 12 % higher, twice the refunds and 3 % less",
-        "conversion; `healthy` order values 8 % higher. Counts are runs, the verdict that of the treatment",
-        "most probably best.",
+        paragraph(
+            "Conversion 60 %, refunds 5 %, order values with a coefficient of variation of 1, "
+            f"margin 40 % of what is booked less refunds; one look at {UNITS:,} units of each arm, "
+            "with the guardrails of the example in `docs/experiments.md` on conversion and "
+            "refunds. `toxic` has order values 12 % higher, twice the refunds and 3 % less "
+            "conversion; `healthy` order values 8 % higher. Counts are runs, the verdict that of "
+            "the treatment most probably best."
+        ),
         "",
         f"| world | wanted | found | {' | '.join(f'`{kind}`' for kind in kinds)} |",
         f"|---|---:|---:|{'---:|' * len(kinds)}",
     ]
-    for name, counts in found.items():
-        world = WORLDS[name]
-        low = f"at least {world.at_least:.0%}" if world.at_least else f"at most {world.at_most:.0%}"
-        which = " or ".join(sorted(kind.value for kind in world.counted))
-        row = " | ".join(str(counts[kind]) for kind in kinds)
-        lines.append(f"| {name} | {which} {low} | {share_of(world, counts):.1%} | {row} |")
+    for row in flat(rows):
+        counts = " | ".join(str(row.counts.get(kind, 0)) for kind in kinds)
+        lines.append(f"| {row.world} | {_wanted(WORLDS[row.world])} | {row.share:.1%} | {counts} |")
     return "\n".join(lines)
+
+
+def promises(rows: Rows) -> list[Promise]:
+    """One for each world."""
+    found: list[Promise] = []
+    for row in flat(rows):
+        world = WORLDS[row.world]
+        state = (
+            at_least(row.share, world.at_least, row.runs)
+            if world.at_least
+            else at_most(row.share, world.at_most, row.runs)
+        )
+        found.append(Promise(f"*{row.world}* is called {_wanted(world)}", f"{row.share:.1%}", state))
+    return found
+
+
+def _wanted(world: World) -> str:
+    which = " or ".join(f"`{kind}`" for kind in sorted(kind.value for kind in world.counted))
+    return (
+        f"{which} at least {world.at_least:.0%}" if world.at_least else f"{which} at most {world.at_most:.0%}"
+    )
+
+
+def chart(rows: Rows) -> str:
+    """A bar for each world."""
+    return bar_chart(
+        "Verdicts after one look at 50,000 units an arm",
+        {row.world: row.counts for row in flat(rows)},
+        [kind.value for kind in VerdictKind],
+    )
+
+
+PART = Part(
+    key="verdicts",
+    title="Is the verdict right?",
+    runs=2_000,
+    worlds=dict(zip(WORLDS, (17, 17, 19, 32, 44, 69), strict=True)),
+    row=Row,
+    measure=lambda world, runs, seed, step: [verdicts(world, runs=runs, seed=seed, step=step)],
+    text=text,
+    promises=promises,
+    chart=chart,
+)
