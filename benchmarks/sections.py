@@ -145,10 +145,10 @@ def reports(data: dict[str, Any]) -> list[str]:
 def analysis(data: dict[str, Any]) -> list[str]:
     """The closed-form read-out beside gbstats, and by the number of events."""
     rows = [
-        f"CPU of one process each, 10 variants, 8 metrics; gbstats {data['gbstats']} with flat priors. Its back "
-        "end goes from rows to results, relative lifts with their intervals; its bare test classes are made "
-        "of ready sums and give absolute and relative lifts; ours come from rollup cells, both lifts, P(best) "
-        "over all ten variants and expected losses. The whole report has all metrics, guardrails, checks, "
+        f"CPU of one process each, 10 variants, 8 metrics; gbstats {data['gbstats']} with flat priors. Its "
+        "back end goes from rows to results, relative lifts with their intervals; its bare test classes are "
+        "made of ready sums and give absolute and relative lifts; ours come from rollup cells: both lifts, "
+        "P(best) over all ten, expected losses. The whole report has all metrics, guardrails, checks, "
         "sequences, sensitivity and verdicts, over seven days of enrolments.",
         "",
         "| what | ms | least to most |",

@@ -2,9 +2,9 @@
 
 Ten variants and eight metrics, CPU of one process each. Ours gives lifts absolute and relative with exact
 intervals, P(best) of all arms at once and expected losses. gbstats compares each variant with the control: as
-its back end calls it, from rows to results (relative lifts), and its bare test classes on ready sums (absolute and
-relative lifts, no rows, no results). The whole report (`read_out`: all metrics, guardrails, checks,
-sequences, sensitivity, verdicts) is timed at 10,000 and at 10 million events in turn.
+its back end calls it, from rows to results (relative lifts), and by its bare test classes on ready sums
+(absolute and relative lifts). The whole report (`read_out`: all metrics, guardrails, checks, sequences,
+sensitivity, verdicts) is timed at 10,000 and at 10 million events in turn.
 """
 
 from __future__ import annotations
