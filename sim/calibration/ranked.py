@@ -20,24 +20,14 @@ STAGES = ("binomial", "log_normal", "gamma")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Of one quantity: fits without and with the planted fault, and the ranks of both by bin."""
+    """Of one quantity: fits without and with the planted fault, and chi-square of the ranks of both."""
 
     kind: str
     quantity: str
     fits: int
     planted_fits: int
-    right: tuple[int, ...]
-    planted: tuple[int, ...]
-
-
-def against_uniform(counts: Sequence[int]) -> float:
-    """Chi-square of counts in equal bins.
-
-    >>> against_uniform([3, 5, 4])
-    0.5
-    """
-    expected = sum(counts) / len(counts)
-    return sum((count - expected) ** 2 for count in counts) / expected
+    right: float
+    planted: float
 
 
 def planted_runs(runs: int) -> int:
@@ -60,8 +50,8 @@ def text(rows: Rows) -> str:
         "|---|---|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row.kind} | {row.quantity} | {row.fits:,} | {against_uniform(row.right):.1f} "
-        f"| {row.planted_fits:,} | {against_uniform(row.planted):.1f} |"
+        f"| {row.kind} | {row.quantity} | {row.fits:,} | {row.right:.1f} "
+        f"| {row.planted_fits:,} | {row.planted:.1f} |"
         for row in flat(rows)
     ]
     return "\n".join(lines)
@@ -71,8 +61,8 @@ def promises(rows: Rows) -> list[Promise]:
     """All ranks of a stage are uniform, and the fault is seen in some of them."""
     found: list[Promise] = []
     for name, of_stage in rows.items():
-        right = max(against_uniform(row.right) for row in of_stage)
-        seen = max(against_uniform(row.planted) for row in of_stage)
+        right = max(row.right for row in of_stage)
+        seen = max(row.planted for row in of_stage)
         fits = of_stage[0].fits
         state = State.MISSED if right > LIMIT else State.HELD if fits >= 5 * BINS else State.UNSURE
         what = f"ranks of the pooled model's stage are uniform: {name}"
@@ -87,9 +77,9 @@ def chart(rows: Rows) -> str:
     dots = [
         Dot(
             f"{row.kind}: {row.quantity}",
-            against_uniform(row.right),
+            row.right,
             (1.0, LIMIT),
-            other=against_uniform(row.planted),
+            other=row.planted,
         )
         for row in flat(rows)
     ]

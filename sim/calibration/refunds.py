@@ -115,6 +115,7 @@ def in_the_end(key: str, days: float) -> dict[str, float]:
         "aov_net": value * (1.0 - back),
         "revenue_per_unit": each * (1.0 - back),
         "margin_per_unit": each * (1.0 - COST - back),
+        "margin_rate": (1.0 - COST - back) / (1.0 - back),
         "refund_rate": back,
         "refund_value_rate": back,
     }

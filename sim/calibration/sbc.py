@@ -16,7 +16,8 @@ from experiments.pooled.sampling import Draws, Sampler, Sampling
 from experiments.pooled.stages import Kind, Parameters, Stage, StagePrior, prior_draws
 from experiments.posteriors.protocol import FloatArray
 from sim.calibration.part import Step, nothing
-from sim.calibration.ranked import BINS, RANKED, Row, against_uniform
+from sim.calibration.ranked import BINS, RANKED, Row
+from sim.calibration.ranked import LIMIT as LIMIT  # what the ranks made here are held to
 
 SAMPLING = Sampling(draws=396, tune=400, chains=2, target_accept=0.95)
 PRIORS: Mapping[Kind, StagePrior] = {
@@ -34,7 +35,7 @@ def calibrate(name: str, *, runs: int, planted: int, seed: int, step: Step = not
     right = ranks(sampler, stage, runs, seed, is_planted=False, step=step)
     wrong = ranks(sampler, stage, planted, seed, is_planted=True, step=step)
     return [
-        Row(name, quantity, runs, planted, counts(found), counts(wrong[quantity]))
+        Row(name, quantity, runs, planted, chi_square(found), chi_square(wrong[quantity]))
         for quantity, found in right.items()
     ]
 
@@ -55,14 +56,11 @@ def ranks(
     return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
 
 
-def counts(found: FloatArray) -> tuple[int, ...]:
-    """How many ranks, 0 to `RANKED`, lie in each of `BINS` equal bins."""
-    return tuple(np.bincount((found * BINS // (RANKED + 1)).astype(np.int64), minlength=BINS).tolist())
-
-
 def chi_square(found: FloatArray) -> float:
-    """Of ranks against uniform."""
-    return against_uniform(counts(found))
+    """Of ranks 0 to `RANKED` in `BINS` equal bins against uniform."""
+    counts = np.bincount((found * BINS // (RANKED + 1)).astype(np.int64), minlength=BINS)
+    expected = len(found) / BINS
+    return float(((counts - expected) ** 2 / expected).sum())
 
 
 def empty(kind: Kind) -> Stage:
