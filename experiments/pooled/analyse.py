@@ -16,7 +16,7 @@ from experiments.pooled.figures import CellDraws, VariantFigures, figures
 from experiments.pooled.predictive import Check, misfit, prior_check, rate_check, size_checks
 from experiments.pooled.ratios import loss_share, margin_rate, pooled_ratios, refund_size
 from experiments.pooled.sampling import Draws, Sampler, Sampling
-from experiments.pooled.stages import Priors, Stage, mean_of, stages_of, unit_of
+from experiments.pooled.stages import Kind, Priors, Stage, mean_of, stages_of, unit_of
 from experiments.posteriors.protocol import FloatArray
 from experiments.statistics import Moments
 
@@ -74,19 +74,22 @@ def analyse(
     asked = [prior_check(stage, rng) for stage in stages.values()]
     if failed := [check for check in asked if not check.is_ok]:
         return Analysis(tuple(_against_prior(check) for check in failed))
-    samplers: dict[str, Draws] = {}
+    sampled: dict[str, Draws] = {}
+    compiled: dict[Kind, Sampler] = {}
     results: dict[str, StageResult] = {}
     for number, (name, stage) in enumerate(stages.items()):
-        draws, mixed = _sampled(stage, settings, seed=seed * 10 + number)
+        # Compiling takes longer than sampling; conversion and refunds are one model on other data.
+        compiled[stage.kind] = compiled.get(stage.kind) or Sampler(stage, settings)
+        draws, mixed = _sampled(compiled[stage.kind], stage, seed=seed * 10 + number)
         checks = _checks(stage, data, draws, rng)
-        samplers[name], results[name] = draws, StageResult(stage.name, mixed, (asked[number], *checks))
+        sampled[name], results[name] = draws, StageResult(stage.name, mixed, (asked[number], *checks))
     law = min(("log_normal", "gamma"), key=lambda name: _fault(results[name]))
     used = [name for name in stages if name not in ("log_normal", "gamma") or name == law]
     refused = tuple(reason for name in used for reason in _refused(results[name]))
     told = tuple(results.values())
     if refused:
         return Analysis(refused, told, law)
-    cells, notes = _cell_draws(data, {name: samplers[name] for name in used}, law, rng)
+    cells, notes = _cell_draws(data, {name: sampled[name] for name in used}, law, rng)
     segments = sorted({group.segment for group in data.layout.groups})
     return Analysis(
         (),
@@ -95,7 +98,7 @@ def analyse(
         notes,
         tuple(figures(data, cells)),
         {segment: tuple(figures(data, cells, segment)) for segment in segments},
-        {name: samplers[name] for name in used},
+        {name: sampled[name] for name in used},
     )
 
 
@@ -126,8 +129,7 @@ def _against_prior(check: Check) -> Refused:
     return Refused("prior_predictive", f"{check.name}: {found}; state a prior that can hold this shop")
 
 
-def _sampled(stage: Stage, settings: Sampling, *, seed: int) -> tuple[Draws, Mixing]:
-    sampler = Sampler(stage, settings)
+def _sampled(sampler: Sampler, stage: Stage, *, seed: int) -> tuple[Draws, Mixing]:
     draws = sampler.sample(stage, seed)
     mixed = mixing(draws.values, draws.divergences)
     if _unmixed(stage.name, mixed):

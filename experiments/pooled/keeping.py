@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import arviz
 import numpy as np
 
 from experiments.pooled.analyse import Analysis
@@ -37,6 +36,8 @@ def document_of(found: Analysis) -> dict[str, Any]:
 
 def arviz_of(found: Analysis) -> Any:
     """All draws with named coordinates, as ArviZ of this Python has them; `to_netcdf` writes them."""
+    import arviz  # takes seconds, and only what is kept needs it
+
     names: dict[str, FloatArray] = {}
     dims: dict[str, list[str]] = {}
     coords: dict[str, Sequence[str]] = {}

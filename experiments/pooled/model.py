@@ -14,16 +14,13 @@ from experiments.pooled.stages import SPREAD_LOG_SD, Kind, Stage
 pm: Any = pymc  # whose graphs are typed as anything's base
 pt: Any = pytensor.tensor
 
-KEPT = ("eta", "width", "level", "spread", "main")
-"""What of the draws is kept and judged."""
-
 
 def model_of(stage: Stage) -> Any:
     """The PyMC model of a stage; data sets and priors of one layout share its compiled form."""
     layout = stage.layout
     treatments, is_wide = len(layout.variants) - 1, len(layout.places) > 1
     with pm.Model() as model:
-        data = {name: pm.Data(name, value) for name, value in stage.inputs.items()}
+        data = _unpacked(pm.Data("data", stage.packed), stage)
         level = pm.Normal("level", data["level_prior"][0], data["level_prior"][1])
         log_spread = pm.Normal("log_spread", pt.log(data["medians"]), SPREAD_LOG_SD, shape=len(stage.medians))
         spread = pm.Deterministic("spread", pt.exp(log_spread))
@@ -46,6 +43,16 @@ def model_of(stage: Stage) -> Any:
             likelihood = _log_normal if stage.kind is Kind.LOG_NORMAL else _gamma
             pm.Potential("likelihood", likelihood(eta, width, data["n"], data["s1"], data["s2"]).sum())
     return model
+
+
+def _unpacked(flat: Any, stage: Stage) -> dict[str, Any]:
+    """The named parts of `Stage.packed`."""
+    parts: dict[str, Any] = {}
+    start = 0
+    for name, value in stage.inputs.items():
+        parts[name] = flat[start : start + len(value)]
+        start += len(value)
+    return parts
 
 
 def _centred(name: str, parent: Any, spread: Any, weight: Any, size: int) -> Any:

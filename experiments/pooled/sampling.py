@@ -14,13 +14,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import pymc
 
-from experiments.pooled.model import KEPT, model_of
 from experiments.pooled.stages import Kind, Parameters, Stage
 from experiments.posteriors.protocol import FloatArray
 
-pm: Any = pymc
+KEPT = ("eta", "width", "level", "spread", "main")
+"""What of the draws is kept and judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,10 @@ class Sampler:
 
     def __init__(self, stage: Stage, settings: Sampling) -> None:
         self._settings = settings
+        # Loaded when there is something to sample: a refusal of the data alone should not take seconds.
         with _quiet():
+            from experiments.pooled.model import model_of
+
             self._model = model_of(stage)
             self._compiled = _compiled(self._model) if settings.sampler == "nutpie" else None
 
@@ -68,15 +70,18 @@ class Sampler:
         told["target_accept"] = target_accept or how.target_accept
         with _quiet():
             if self._compiled is not None:
-                found = _by_nutpie(self._compiled.with_data(**stage.inputs), seed, told)
+                found = _by_nutpie(self._compiled.with_data(data=stage.packed), seed, told)
             else:
                 found = self._by_pymc(stage, seed, told)
         kept = {name: np.asarray(found.posterior[name].values) for name in KEPT if name in found.posterior}
         return Draws(stage, kept, int(found.sample_stats["diverging"].values.sum()))
 
     def _by_pymc(self, stage: Stage, seed: int, told: Mapping[str, Any]) -> Any:
+        import pymc
+
+        pm: Any = pymc  # whose functions are half typed
         with self._model:
-            pm.set_data(dict(stage.inputs))
+            pm.set_data({"data": stage.packed})
             # Numba needs no C++ compiler; without one PyMC 5 would crawl.
             return pm.sample(
                 **told,
