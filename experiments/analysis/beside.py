@@ -102,11 +102,11 @@ class _Beside:
 
     def _booked(self, reading: Reading) -> Reading | None:
         """The metric before any refund; None where none has come, or where it would be the same figure."""
-        numerator = BOOKED.get(reading.definition.key)
-        if numerator is None:
+        parts = BOOKED.get(reading.definition.key)
+        if parts is None:
             return None
         cohort = self.cohorts.of(reading.definition.horizon)
-        definition = replace(reading.definition, numerator=numerator, capped=None, prior=None)
+        definition = replace(reading.definition, **parts, capped=None, prior=None)
         table = tabulate(cohort.cells, definition)
         if table.sums == reading.table.sums:
             return None

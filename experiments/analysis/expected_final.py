@@ -10,14 +10,16 @@ Q_i          share of the refunds of cohort i that has come (`refund_curve`)    
 rho          sum a / sum Q c, what is refunded in the end, per c of the variant   share
 s, W_s       strata and their weights, as of the figure (`analysis.strata`)       share
 sigma        -1 where refunds take from x, +1 where x counts refunds              1
+b, eta       what of y has been refunded by now, and sum b / sum Q c: 0 where     as y
+             refunds leave y as it is (of `margin_rate` they take from it)
 ===========  ===================================================================  =============
 
-    final = sum_s W_s mean_s(x + sigma rho (1 - Q) c) / sum_s W_s mean_s(y)
+    final = X / Y,  X = sum_s W_s mean_s(x + sigma rho (1 - Q) c),  Y = sum_s W_s mean_s(y - eta (1 - Q) c)
 
 With one stratum a variant's refunds in the end are those seen over the share seen, sum a sum c / sum Q c.
-To first order a unit moves the figure by
+To first order a unit moves the figure by, k = sigma rho + final eta,
 
-    e = [W_s / n_s (x - final y + sigma rho (1 - Q) c) + sigma beta / B (a - rho Q c)] / ybar,
+    e = [W_s / n_s (x - final y + k (1 - Q) c) + beta / B (sigma a + final b - k Q c)] / Y,
     beta = sum_s W_s mean_s((1 - Q) c),  B = sum Q c,
 
 so that its variance is that of sum e within strata, from the cells' cross-products; and the curve's steps
@@ -41,6 +43,7 @@ from scipy import special
 
 from experiments.analysis.cohorts import Cohort
 from experiments.analysis.comparison import Pair
+from experiments.analysis.metrics import Terms
 from experiments.analysis.reading import Reading, Reason
 from experiments.analysis.refund_curve import RefundsCome
 from experiments.analysis.report import CI_PROB, FinalFigures, Interval
@@ -58,28 +61,35 @@ _Z = float(special.ndtri((1.0 + CI_PROB) / 2.0))
 
 @dataclass(frozen=True, slots=True)
 class _Refunds:
-    """What may be refunded (c), what has been (a), and whether the metric counts refunds (+1) or not (-1)."""
+    """What may be refunded (c), what has been (a), and whether the metric counts refunds (+1) or not (-1).
+
+    `below` is what has been refunded of the denominator (b), None where refunds leave it as it is.
+    """
 
     base: str
     come: str
     sigma: float
+    below: str | None = None
 
 
 REFUNDED: Mapping[str, _Refunds] = {
     "aov_net": _Refunds("revenue", "refunded_value", -1.0),
     "revenue_per_unit": _Refunds("revenue", "refunded_value", -1.0),
     "margin_per_unit": _Refunds("revenue", "refund_loss", -1.0),
+    "margin_rate": _Refunds("revenue", "refund_loss", -1.0, below="refunded_value"),
     "refund_rate": _Refunds("orders", "refunded_orders", 1.0),
     "refund_value_rate": _Refunds("revenue", "refunded_value", 1.0),
 }
 """The metrics that refunds still to come will change."""
 
-BOOKED: Mapping[str, Mapping[str, int]] = {
-    "aov_net": {"revenue": 1},
-    "revenue_per_unit": {"revenue": 1},
-    "margin_per_unit": {"margin": 1, "refund_loss": 1},
+_BOOKED_MARGIN: Terms = {"margin": 1, "refund_loss": 1}
+BOOKED: Mapping[str, Mapping[str, Terms]] = {
+    "aov_net": {"numerator": {"revenue": 1}},
+    "revenue_per_unit": {"numerator": {"revenue": 1}},
+    "margin_per_unit": {"numerator": _BOOKED_MARGIN},
+    "margin_rate": {"numerator": _BOOKED_MARGIN, "denominator": {"revenue": 1}},
 }
-"""Numerators before any refund; of the rates the figure itself is what has come so far."""
+"""Numerators (and denominators) before any refund; of the rates of refunds the figure is what has come."""
 
 
 class ExpectedFinal:
@@ -151,7 +161,7 @@ class ExpectedFinal:
         return float(gradient**2 @ self._come.variances)
 
     def _arm(self, table: Table, refunds: _Refunds, variant: str, strata: Sequence[Stratum]) -> "_Arm | None":
-        """One arm over the strata; None below `MIN_REFUNDED`."""
+        """One arm over the strata; None below `MIN_REFUNDED`, and for a rate of nothing."""
         stratum_of = {place: number for number, one in enumerate(strata) for place in one.places}
         chosen = [i for i in self._cells.get(variant, ()) if self._places[i] in stratum_of]
         where = np.array([stratum_of[self._places[i]] for i in chosen], dtype=np.int64)
@@ -171,17 +181,23 @@ class ExpectedFinal:
         )
         each = weight[where]
         to_come = float(each @ ((1.0 - q) * c))
-        mean_y = float(each @ y)
+        lost = 0.0 if refunds.below is None else float(sums[:, _AT[refunds.below]].sum()) / seen
+        mean_y = float(each @ y) - lost * to_come
+        if mean_y <= 0.0:  # everything is expected back: nothing is left to be a rate of
+            return None
         figure = float(each @ x + refunds.sigma * rho * to_come) / mean_y
+        per_base = refunds.sigma * rho + figure * lost
         effects = np.zeros((len(chosen), len(FEATURES)))
         for name, factor in table.definition.numerator.items():
             effects[:, _AT[name]] += each * factor
         for name, factor in table.definition.denominator.items():
             effects[:, _AT[name]] -= each * figure * factor
-        effects[:, _AT[refunds.base]] += refunds.sigma * rho * (each * (1.0 - q) - to_come / seen * q)
+        effects[:, _AT[refunds.base]] += per_base * (each * (1.0 - q) - to_come / seen * q)
         effects[:, _AT[refunds.come]] += refunds.sigma * to_come / seen
+        if refunds.below is not None:
+            effects[:, _AT[refunds.below]] += figure * to_come / seen
         effects /= mean_y
-        by_q = -refunds.sigma * rho * c * (each + to_come / seen) / mean_y
+        by_q = -per_base * c * (each + to_come / seen) / mean_y
         first = np.bincount(where, np.einsum("if,if->i", effects, sums), len(strata))
         squares = np.einsum("if,ifg,ig->i", effects, self._products[chosen], effects)
         second = np.bincount(where, squares, len(strata))

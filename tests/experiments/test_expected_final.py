@@ -147,19 +147,21 @@ def test_once_every_window_has_closed_it_is_the_figure_itself():
         assert found["socks"].ci_high - found["socks"].ci_low == pytest.approx(high - low, rel=2e-3), metric
 
 
-def test_the_gradient_is_that_of_the_figure():
+@pytest.mark.parametrize("metric", REFUNDED)
+def test_the_gradient_is_that_of_the_figure(metric):
     """Against a step of each of the curves' logarithms by a hundred-thousandth."""
     cells = cells_at(shop(5, 3000, 24.0), 25 * DAY, KEYS)
     come = come_at(cells, 25.0)
-    table = finals(cells, 25.0, come)["margin_per_unit"][0].table
+    table = finals(cells, 25.0, come)[metric][0].table
     cohort = Cohorts(cells, only_matured=False, time_zone="UTC", now=instant(25 * DAY)).all
     strata = expected_final._own_strata(table, "socks", by_epoch=False)
-    refunds = REFUNDED["margin_per_unit"]
+    refunds = REFUNDED[metric]
     base = ExpectedFinal(cohort, come)._arm(table, refunds, "socks", strata)
     for step in range(0, len(come.variances), 7):
         moved = replace(come, share={k: (q + 1e-5 * d[step], d) for k, (q, d) in come.share.items()})
         other = ExpectedFinal(cohort, moved)._arm(table, refunds, "socks", strata)
-        assert (other.figure - base.figure) / 1e-5 == pytest.approx(base.gradient[step], rel=1e-3, abs=1e-3)
+        slope = (other.figure - base.figure) / 1e-5
+        assert slope == pytest.approx(base.gradient[step], rel=1e-3, abs=1e-7 * abs(base.figure))
 
 
 def test_a_curves_steps_have_greenwoods_variance():
@@ -212,6 +214,11 @@ def test_the_report_has_booked_and_expected_beside_the_figure():
     assert found["refund_rate"].booked is None
     assert found["refund_rate"].expected_final.value > found["refund_rate"].figures.value
     assert found["conversion_rate"].expected_final is None
+    rate = found["margin_rate"]
+    assert rate.booked.value == pytest.approx(0.6)  # goods at 4,000 of 10,000
+    assert 0.6 > rate.figures.value > rate.expected_final.value
+    net = revenue.expected_final.value
+    assert rate.expected_final.value == pytest.approx(found["margin_per_unit"].expected_final.value / net)
     margin = found["margin_per_unit"]
     assert margin.booked.value - margin.figures.value == pytest.approx(
         revenue.booked.value - revenue.figures.value
@@ -283,6 +290,23 @@ def test_no_change_is_told_from_a_control_near_zero():
     found = expected(cells_at(units, 25 * DAY, KEYS), "margin_per_unit")
     assert found.lift_abs.value is not None
     assert found.lift_rel.reason == "control_near_zero"
+
+
+def test_of_goods_of_which_more_than_all_would_come_back_there_is_no_rate():
+    """All came back so far, by a curve that says half of it is still to come."""
+    anchors = np.linspace(0, 5 * DAY, 500)
+    units = [
+        late_units(
+            np.random.default_rng(11), key, anchors, rate=0.3, delay=DAY, refund=0.95, refund_delay=DAY
+        )
+        for key in KEYS
+    ]
+    cells = cells_at(units, 25 * DAY, KEYS)
+    come = come_at(cells, 25.0)
+    half = replace(come, share={k: (0.5 * q, d) for k, (q, d) in come.share.items()})
+    found = {key: one["socks"] for key, (_, one) in finals(cells, 25.0, half).items()}
+    assert found["margin_rate"].reason == "insufficient_data"
+    assert found["aov_net"].value < 0.0
 
 
 def test_one_unit_has_no_spread_however_many_orders_it_sent_back():
