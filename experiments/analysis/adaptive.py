@@ -26,6 +26,7 @@ from experiments.analysis.inverse import by_shares, shares_by_place
 from experiments.analysis.reading import Reading, read_metric
 from experiments.analysis.report import Check, MetricReport
 from experiments.analysis.served import EpochShares
+from experiments.analysis.wording import change_in_words, metric_in_words
 from experiments.model import Experiment
 
 Metrics = Mapping[str, Mapping[str, MetricReport]]
@@ -84,12 +85,14 @@ def methods_check(
                 apart = parting(shown, other, variant, method)
                 if apart is not None:
                     compared += 1
-                    gap = _Gap(apart, key, variant, _lift(shown, variant), _lift(other, variant))
+                    told = tuple(_lift(experiment, one, variant) for one in (shown, other))
+                    name = metric_in_words(key, experiment.unit)
+                    gap = _Gap(apart, f"{name} of {variant}: corrected lift {told[0]}, {method} {told[1]}")
                     worst[method] = max(worst.get(method, gap), gap)
     for method, remedy in REMEDIES.items():
         gap = worst.get(method)
         if gap is not None and gap.apart > PARTED:
-            return Check("methods", "warn", gap.in_words(method), remedy)
+            return Check("methods", "warn", gap.in_words(), remedy)
     if not compared:
         return Check("methods", "info", "nothing to compare yet")
     furthest = max(gap.apart for gap in worst.values())
@@ -150,19 +153,13 @@ class _Gap:
     """One lift by two methods."""
 
     apart: float  # standard errors
-    metric: str
-    variant: str
-    shown: float
-    other: float
+    lifts: str
 
-    def in_words(self, method: Method) -> str:
-        return (
-            f"{self.metric} of {self.variant}: corrected lift {self.shown:.4g}, {method} {self.other:.4g}, "
-            f"{self.apart:.1f} standard errors of their difference apart"
-        )
+    def in_words(self) -> str:
+        return f"{self.lifts}, {self.apart:.1f} standard errors of their difference apart"
 
 
-def _lift(reading: Reading, variant: str) -> float:
+def _lift(experiment: Experiment, reading: Reading, variant: str) -> str:
     pair = reading.pairs[variant]
     assert isinstance(pair, Pair)
-    return pair.lift_abs
+    return change_in_words(reading.definition, experiment.currency, pair.lift_abs)

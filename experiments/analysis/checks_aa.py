@@ -14,6 +14,7 @@ from experiments.analysis.comparison import Pair
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.reading import Reading
 from experiments.analysis.report import Check
+from experiments.analysis.wording import metric_in_words
 from experiments.model import Experiment
 
 FALSE_ALARM = 1e-3
@@ -39,7 +40,7 @@ def aa_check(experiment: Experiment, reading_of: Callable[[str], Reading]) -> Ch
         return None
     names = ", ".join(same)
     text = f"{names} and {experiment.control.key} show the same: what they differ in is chance or a fault"
-    tests = list(_tests(same, list(metric_definitions(experiment)), reading_of))
+    tests = list(_tests(experiment, same, reading_of))
     if not tests:
         return Check("aa", "info", f"{text}; nothing to compare yet")
     beyond = sum(tail < 0.025 for _, tail in tests)
@@ -58,13 +59,13 @@ def aa_check(experiment: Experiment, reading_of: Callable[[str], Reading]) -> Ch
 
 
 def _tests(
-    same: list[str], metrics: list[str], reading_of: Callable[[str], Reading]
+    experiment: Experiment, same: list[str], reading_of: Callable[[str], Reading]
 ) -> Iterator[tuple[str, float]]:
     """Of each metric and variant how far in a tail 0 lies: the least of P(lift < 0) and P(lift > 0)."""
-    for metric in metrics:
+    for metric in metric_definitions(experiment):
         reading = reading_of(metric)
         for key in same:
             if isinstance(pair := reading.pairs.get(key), Pair):
                 spread = pair.treatment_posterior.variance + pair.control_posterior.variance
                 score = abs(pair.treatment_posterior.mean - pair.control_posterior.mean) / spread**0.5
-                yield f"{metric} of {key}", float(special.ndtr(-score))
+                yield f"{metric_in_words(metric, experiment.unit)} of {key}", float(special.ndtr(-score))

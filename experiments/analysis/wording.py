@@ -144,6 +144,18 @@ def moved(
     return f"{said} ({_INTERVAL[language].format(*ends)})"
 
 
+def change_in_words(definition: MetricDefinition, currency: str, value: float) -> str:
+    """An absolute change in English: money in the currency, rates in percentage points.
+
+    >>> from datetime import timedelta
+    >>> from experiments.model import Direction
+    >>> goal = ("margin_per_unit", MetricKind.MEAN, {"margin": 1}, {"units": 1}, Direction.UP, timedelta(7))
+    >>> change_in_words(MetricDefinition(*goal), "JPY", -41.6)
+    '-¥42'
+    """
+    return _figure(definition, currency, value, _EN, signed=True)
+
+
 def money(minor: float, currency: str, language: Language, *, signed: bool = False) -> str:
     """An amount of minor units; from a hundred units of the currency on without cents.
 

@@ -214,7 +214,11 @@ def test_the_report_has_all_three_and_warns_when_they_part():
     assert sum(v.metrics["conversion_rate"].aipw.prob_best for v in report.variants) == pytest.approx(1.0)  # type: ignore
     state, detail, remedy = check_of(cells, served)
     assert state == "warn"
-    assert detail.startswith("conversion_rate of socks: corrected lift ")
+    lift, naive = (f"{100 * one.lift_abs.value:+.2f}" for one in (metric.figures, metric.naive))  # type: ignore
+    points = "percentage points"
+    assert detail.startswith(
+        f"conversion rate of socks: corrected lift {lift} {points}, plain {naive} {points}, "
+    )
     assert remedy is not None
     assert remedy.startswith("Decide by the corrected figures")
 

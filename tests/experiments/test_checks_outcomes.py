@@ -141,7 +141,7 @@ def test_an_aa_test_alarms_where_one_variant_loses_orders_and_not_by_chance():
     ]
     found = check(report_of(lossy, experiment=SAME), "aa")
     assert found.state == "warn"
-    assert "conversion_rate of socks is off by more than chance gives" in found.detail
+    assert "conversion rate of socks is off by more than chance gives" in found.detail
     assert found.remedy is not None
 
 
