@@ -146,4 +146,5 @@ PART = Part(
     text=text,
     promises=promises,
     chart=chart,
+    after="How soon a guardrail kills, and how rarely without cause: `docs/guardrails-measured.md`.",
 )
