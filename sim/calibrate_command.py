@@ -11,7 +11,7 @@ import click
 
 from sim.calibration.part import Part, State
 from sim.calibration.parts import PARTS
-from sim.calibration.provenance import commit, rialto_version
+from sim.calibration.provenance import commit, fingerprint, rialto_version
 from sim.calibration.report import Places, promises, write
 from sim.calibration.results import Made, Results, Unreadable, dump, load
 from sim.calibration.running import run
@@ -45,7 +45,7 @@ def calibrate(names: Sequence[str], runs: int | None, seed: int, output: Path, i
     """
     parts = _chosen(names)
     places = Places.of(output)
-    made = Made(runs or 0, seed, rialto_version(), commit())
+    made = Made(runs or 0, seed, rialto_version(), commit(), fingerprint())
     results = _standing(places)
     is_interrupted = False
     try:

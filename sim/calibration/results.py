@@ -11,21 +11,24 @@ from typing import Any
 import msgspec
 
 from sim.calibration.part import Part, Rows
-from sim.calibration.provenance import CHANGED, UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How figures were made: from which code, with which seed and how many runs."""
+    """How figures were made: from which code, with which seed and how many runs.
+
+    `code` is the fingerprint of what they hang on; a commit may be unknown, or say nothing of changed files.
+    """
 
     runs: int
     seed: int
     version: str
     commit: str
+    code: str
 
     def gives_the_same_as(self, other: Made) -> bool:
-        """Whether the figures of both are equal for certain: the same code, and code that can be named."""
-        return self == other and self.commit != UNKNOWN and not self.commit.endswith(CHANGED)
+        """Whether the figures of both are equal."""
+        return (self.runs, self.seed, self.code) == (other.runs, other.seed, other.code)
 
 
 @dataclass(frozen=True, slots=True)

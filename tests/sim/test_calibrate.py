@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,7 @@ from click.testing import CliRunner, Result
 from sim.calibrate_command import calibrate
 from sim.calibration import cuped, mismatch, ranked
 from sim.calibration.part import Part, State, Step, at_least, at_most, band
-from sim.calibration.provenance import commit, rialto_version
+from sim.calibration.provenance import commit, fingerprint, rialto_version
 from sim.calibration.report import Places, promises, text
 from sim.calibration.results import Made, Measured, Results
 from sim.calibration.running import run
@@ -57,7 +58,9 @@ def test_the_report_is_what_the_functions_find(tmp_path: Path) -> None:
         {"world": world, "runs": 3, "counted": 3, "alarms": row.alarms, "pearson": row.pearson}
         | {"pearson_mean": row.pearson_mean}
     ]
-    assert kept["made"] == {"runs": 3, "seed": 7, "version": rialto_version(), "commit": commit()}
+    assert kept["made"] == {"runs": 3, "seed": 7, "version": rialto_version(), "commit": commit()} | {
+        "code": fingerprint()
+    }
     assert f"| {world} | 3 | 3 | {row.alarms:.3f} | {row.pearson:.3f} | {row.pearson_mean:.2f} |" in page
     saved = cuped.cuped(0.8, runs=3, seed=7)
     assert f"| 0.8 | {saved.coverage:.3f} | 0.36 | {saved.left:.2f} | {saved.said:.2f} |" in page
@@ -152,7 +155,7 @@ def all_of(part: Part, made: Made, results: Results, told: list[str]) -> Results
 
 
 def test_what_stands_from_the_same_code_is_not_measured_again() -> None:
-    known = Made(50, 1, "0.1.0", "1234567")
+    known = Made(50, 1, "0.1.0", "1234567", "aaa")
     asked_for: list[str] = []
     part, told = counting(asked_for), list[str]()
     first = all_of(part, known, Results({}), told)
@@ -162,11 +165,11 @@ def test_what_stands_from_the_same_code_is_not_measured_again() -> None:
     all_of(part, known, first, told)
     assert len(asked_for) == 2, "the same code, seed and runs: nothing to do"
     assert told[-1] == "mismatch, Thompson, no effect: stands already"
-    for other in (Made(50, 2, "0.1.0", "1234567"), Made(50, 1, "0.1.0", "7654321")):
+    all_of(part, replace(known, version="0.2.0", commit="unknown"), first, told)
+    assert len(asked_for) == 2, "nor where the files are the same under another name"
+    for other in (replace(known, seed=2), replace(known, code="bbb")):
         all_of(part, other, first, told)
-    for unsure in (Made(50, 1, "0.1.0", "unknown"), Made(50, 1, "0.1.0", "1234567+")):
-        all_of(part, unsure, all_of(part, unsure, Results({}), told), told)
-    assert len(asked_for) == 2 + 4 + 8
+    assert len(asked_for) == 2 + 4
 
 
 def test_a_broken_promise_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +184,7 @@ def test_a_broken_promise_ends_with_1(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_fewer_runs_than_a_promise_is_judged_by_are_said(tmp_path: Path) -> None:
     part = counting([], share=0.0)
-    found = all_of(part, Made(50, 1, "0.1.0", "1234567"), Results({}), [])
+    found = all_of(part, Made(50, 1, "0.1.0", "1234567", "aaa"), Results({}), [])
     assert [promise.state for promise in promises(found, {"mismatch": part})] == [State.SO_FAR] * 2
     page = text(found, {"mismatch": part}, Places.of(tmp_path))
     assert "Of 2 promises: 2 held so far." in page
@@ -190,9 +193,11 @@ def test_fewer_runs_than_a_promise_is_judged_by_are_said(tmp_path: Path) -> None
 
 def test_a_report_that_grew_says_which_world_is_of_which_code(tmp_path: Path) -> None:
     part = counting([])
-    found = all_of(part, Made(50, 1, "0.1.0", "1234567"), Results({}), [])
+    found = all_of(part, Made(50, 1, "0.1.0", "1234567", "aaa"), Results({}), [])
     newer = Measured(
-        Made(100, 1, "0.1.0", "7654321"), 1.0, (mismatch.Row("Thompson, no effect", 100, 100, 0.0, 0.0, 1.0),)
+        Made(100, 1, "0.1.0", "7654321", "bbb"),
+        1.0,
+        (mismatch.Row("Thompson, no effect", 100, 100, 0.0, 0.0, 1.0),),
     )
     page = text(found.with_world(part, "Thompson, no effect", newer), {"mismatch": part}, Places.of(tmp_path))
     assert "| Lost: fixed, 0.50 / 0.25 / 0.25 | `mismatch` | 50 (in full 100) | 1 | 0.1.0 | 1234567 |" in page
@@ -257,3 +262,17 @@ def test_every_commit_is_named_or_unknown(tmp_path: Path) -> None:
     assert commit(tmp_path) == said.stdout[:7]
     (tmp_path / "file").write_text("two")
     assert commit(tmp_path) == said.stdout[:7] + "+", "files differ from it"
+
+
+def test_the_fingerprint_is_of_what_figures_hang_on(tmp_path: Path) -> None:
+    """Not of other files, and not of where they lie."""
+    for root in (tmp_path / "here", tmp_path / "there"):
+        for folder in ("experiments", "sim/calibration", "service"):
+            (root / folder).mkdir(parents=True)
+            (root / folder / "one.py").write_text("1")
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert fingerprint(here) == fingerprint(there)
+    (there / "service" / "one.py").write_text("2")
+    assert fingerprint(here) == fingerprint(there)
+    (there / "sim" / "calibration" / "one.py").write_text("2")
+    assert fingerprint(here) != fingerprint(there)
