@@ -25,6 +25,7 @@ class Situation(StrEnum):
     WORSE = "worse"
     HEALTHY = "healthy"
     UNGUARDED = "unguarded"
+    UNDECIDED = "undecided"
     SAME = "same"
     PROMISING = "promising"
     UNCLEAR = "unclear"
@@ -34,9 +35,10 @@ class Situation(StrEnum):
 class Told:
     """What the sentences are made of.
 
-    `change` is the objective's, or why there is none; `weekly` what the change brings with a week's units, in
-    minor units; `broken` the guardrails' metrics that are worse than allowed; `gap` revenue and margin per
-    unit where one surely rises and the other falls.
+    `change` is the objective's, or why there is none; `weekly` what the change brings with a week's units,
+    in minor units; `broken` the guardrails' metrics that are worse than allowed, `undecided` those neither
+    surely worse nor surely held; `gap` revenue and margin per unit where one surely rises and the other
+    falls.
     """
 
     situation: Situation
@@ -48,6 +50,7 @@ class Told:
     change: Change | Reason
     weekly: Change | None
     broken: Sequence[str] = ()
+    undecided: Sequence[str] = ()
     gap: tuple[tuple[MetricDefinition, Change], tuple[MetricDefinition, Change]] | None = None
 
 
@@ -81,6 +84,14 @@ _OPENING: Mapping[Situation, tuple[str, str, str]] = {
         "{variant} pays off: compared with {control}, {metric} {moved}",
         "{variant} conviene: rispetto a {control}, {metric} {moved}",
         "{variant} merită: față de {control}, {metric} {moved}",
+    ),
+    Situation.UNDECIDED: (
+        "{variant} pays off so far, but not all of its guardrails are decided: compared with "
+        "{control}, {metric} {moved}",
+        "{variant} finora conviene, ma non tutti i limiti sono verificati: rispetto a {control}, "
+        "{metric} {moved}",
+        "{variant} merită până acum, dar nu toate limitele sunt verificate: față de {control}, "
+        "{metric} {moved}",
     ),
     Situation.SAME: (
         "{variant} makes no difference that matters: compared with {control}, {metric} {moved}",
@@ -117,14 +128,25 @@ _NO_VERDICT = (
     "Despre {variant} nu există încă un verdict: {why}",
 )
 
+_AND = {_EN: "and", _IT: "e", _RO: "și"}
 _BROKEN = {
     _EN: ("{} is worse than with {control} by more than its guardrail allows",
-          "{} are worse than with {control} by more than their guardrails allow", " and "),
+          "{} are worse than with {control} by more than their guardrails allow"),
     _IT: ("{} peggiora rispetto a {control} oltre il limite fissato",
-          "{} peggiorano rispetto a {control} oltre i limiti fissati", " e "),
+          "{} peggiorano rispetto a {control} oltre i limiti fissati"),
     _RO: ("{} se înrăutățește față de {control} peste limita stabilită",
-          "{} se înrăutățesc față de {control} peste limitele stabilite", " și "),
+          "{} se înrăutățesc față de {control} peste limitele stabilite"),
 }  # fmt: skip
+_UNDECIDED = {
+    _EN: (" It is not sure yet that {} stays within its guardrail.",
+          " It is not sure yet that {} stay within their guardrails."),
+    _IT: (" Non è ancora certo che {} resti entro il limite fissato.",
+          " Non è ancora certo che {} restino entro i limiti fissati."),
+    _RO: (" Nu este încă sigur că {} rămâne în limita stabilită.",
+          " Nu este încă sigur că {} rămân în limitele stabilite."),
+}  # fmt: skip
+_SOUNDS_WELL = frozenset({Situation.UNDECIDED, Situation.SAME, Situation.PROMISING})
+"""Where a reader would take guardrails for held that are not yet."""
 
 _WEEKLY = {
     _EN: (", about {} more a week ({} to {})", ", about {} less a week ({} to {})"),
@@ -204,13 +226,26 @@ def _sentence(told: Told, language: Language) -> str:
         return template.format(**words, why=_WHY.get(told.change, _TOO_LITTLE)[place]) + "."
     said = moved(told.objective, told.currency, told.change, language)
     first = _OPENING[told.situation][place].format(**words, moved=said)
-    return first + _weekly(told, language) + "." + _gap(told, language)
+    return first + _weekly(told, language) + "." + _undecided(told, language) + _gap(told, language)
 
 
 def _broken(told: Told, language: Language) -> str:
-    one, several, joint = _BROKEN[language]
-    names = [metric_in_words(key, told.unit, language) for key in told.broken]
-    return (several if len(names) > 1 else one).format(joint.join(names), control=told.control)
+    one, several = _BROKEN[language]
+    names = _joined(told, told.broken, language) if told.broken else ""
+    return (several if len(told.broken) > 1 else one).format(names, control=told.control)
+
+
+def _undecided(told: Told, language: Language) -> str:
+    if not told.undecided or told.situation not in _SOUNDS_WELL:
+        return ""
+    one, several = _UNDECIDED[language]
+    return (several if len(told.undecided) > 1 else one).format(_joined(told, told.undecided, language))
+
+
+def _joined(told: Told, metrics: Sequence[str], language: Language) -> str:
+    """The metrics' names: one, two, or three and more."""
+    *names, last = [metric_in_words(key, told.unit, language) for key in metrics]
+    return f"{', '.join(names)} {_AND[language]} {last}" if names else last
 
 
 def _weekly(told: Told, language: Language) -> str:

@@ -63,8 +63,8 @@ def judge(facts: Facts, settings: VerdictSettings) -> tuple[VerdictKind, str]:
     (<VerdictKind.HEALTHY: 'healthy'>, 'objective_up_guardrails_held')
     """
     sure = 1.0 - settings.tail / facts.treatments
-    is_broken = any(p is not None and p >= settings.breach for p in facts.prob_broken)
-    is_held = all(p is not None and 1.0 - p >= settings.held for p in facts.prob_broken)
+    is_broken = any(_is_broken(p, settings) for p in facts.prob_broken)
+    is_held = all(_is_held(p, settings) for p in facts.prob_broken)
     prob_up = facts.prob_up
     if is_broken and facts.prob_aov_up is not None and facts.prob_aov_up >= sure:
         return VerdictKind.TOXIC, "aov_up_guardrail_broken"
@@ -79,7 +79,8 @@ def judge(facts: Facts, settings: VerdictSettings) -> tuple[VerdictKind, str]:
     if facts.prob_within_rope is not None and facts.prob_within_rope >= settings.equivalent:
         return VerdictKind.NO_DIFFERENCE, "lift_within_rope"
     if prob_up >= settings.promising:
-        return VerdictKind.PROMISING, "objective_probably_up"
+        is_up = prob_up >= sure
+        return VerdictKind.PROMISING, "guardrails_undecided" if is_up else "objective_probably_up"
     return VerdictKind.INSUFFICIENT, "not_yet_clear"
 
 
@@ -98,16 +99,14 @@ def verdict_of(
         treatments=len(experiment.variants) - 1,
     )
     kind, code = judge(facts, settings)
+    by_metric = dict(zip((report.metric for report in own), facts.prob_broken, strict=True))
+    broken = [key for key, p in by_metric.items() if _is_broken(p, settings)]
+    undecided = [key for key, p in by_metric.items() if key not in broken and not _is_held(p, settings)]
     if code == "no_comparison" and isinstance(pair, Reason):
         code = pair.value
-    broken = [
-        report.metric
-        for report in own
-        if report.prob_breach is not None and report.prob_breach.throttle >= settings.breach
-    ]
     key = objective.definition.key
     told = Told(
-        situation=_situation(kind, key, has_guardrails=bool(own), is_broken=bool(broken)),
+        situation=_situation(kind, code, key, has_guardrails=bool(own), is_broken=bool(broken)),
         variant=variant,
         control=experiment.control.key,
         unit=experiment.unit,
@@ -116,6 +115,7 @@ def verdict_of(
         change=_change(pair) if isinstance(pair, Pair) else pair,
         weekly=_weekly(readings, variant),
         broken=broken,
+        undecided=undecided,
         gap=_gap(readings, variant, settings.promising),
     )
     by_language = sentences(told)
@@ -132,7 +132,17 @@ def leading_treatment(experiment: Experiment, objective: Reading) -> str:
     return max(treatments, key=lambda key: best.get(key, -1.0))
 
 
-def _situation(kind: VerdictKind, objective: str, *, has_guardrails: bool, is_broken: bool) -> Situation:
+def _is_broken(prob_broken: float | None, settings: VerdictSettings) -> bool:
+    return prob_broken is not None and prob_broken >= settings.breach
+
+
+def _is_held(prob_broken: float | None, settings: VerdictSettings) -> bool:
+    return prob_broken is not None and 1.0 - prob_broken >= settings.held
+
+
+def _situation(
+    kind: VerdictKind, code: str, objective: str, *, has_guardrails: bool, is_broken: bool
+) -> Situation:
     match kind:
         case VerdictKind.HARMFUL if is_broken:
             return Situation.BROKEN
@@ -145,7 +155,7 @@ def _situation(kind: VerdictKind, objective: str, *, has_guardrails: bool, is_br
         case VerdictKind.NO_DIFFERENCE:
             return Situation.SAME
         case VerdictKind.PROMISING:
-            return Situation.PROMISING
+            return Situation.UNDECIDED if code == "guardrails_undecided" else Situation.PROMISING
         case VerdictKind.INSUFFICIENT:  # pragma: no branch (pyright holds the match to be exhaustive)
             return Situation.UNCLEAR
 

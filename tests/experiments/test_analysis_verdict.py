@@ -46,6 +46,11 @@ def test_every_combination_has_one_verdict_and_better_objectives_never_read_wors
         assert kinds == sorted(kinds)
 
 
+def test_what_is_promising_for_its_guardrails_alone_says_so():
+    assert judge(Facts(0.98, 0.5, 0.0, (0.06,), 1), SETTINGS)[1] == "guardrails_undecided"
+    assert judge(Facts(0.97, 0.5, 0.0, (0.06,), 1), SETTINGS)[1] == "objective_probably_up"
+
+
 def test_thresholds_are_settings():
     facts = Facts(0.93, 0.5, 0.0, (0.01,), 1)
     assert judge(facts, SETTINGS)[0] is PROMISING

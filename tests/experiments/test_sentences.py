@@ -106,6 +106,43 @@ def test_every_situation_has_a_sentence_of_its_own_in_each_language(situation: S
     assert all("{" not in text and text.endswith(".") and "0" in text for text in found.values())
 
 
+def test_a_guardrail_that_is_not_held_yet_is_named_where_all_would_seem_well() -> None:
+    told = replace(PAYS, situation=Situation.UNDECIDED, weekly=None, undecided=["conversion_rate"])
+    assert sentences(told) == {
+        "en": "socks pays off so far, but not all of its guardrails are decided: compared with none, "
+        "margin per "
+        "visitor rises by €0.42 (95% credible interval +€0.21 to +€0.63). It is not sure yet that conversion "
+        "rate stays within its guardrail.",
+        "it": "socks finora conviene, ma non tutti i limiti sono verificati: rispetto a none, il margine per "
+        "visitatore sale di 0,42 € (intervallo di credibilità al 95%: da +0,21 € a +0,63 €). Non è "
+        "ancora certo "
+        "che il tasso di conversione resti entro il limite fissato.",
+        "ro": "socks merită până acum, dar nu toate limitele sunt verificate: față de none, marja pe "
+        "vizitator "
+        "crește cu 0,42 € (interval de credibilitate de 95%: de la +0,21 € la +0,63 €). Nu este încă "
+        "sigur că "
+        "rata de conversie rămâne în limita stabilită.",
+    }
+    three = ["conversion_rate", "refund_rate", "rating_mean"]
+    same = sentences(replace(told, situation=Situation.SAME, undecided=three))
+    assert same["en"].endswith(
+        " It is not sure yet that conversion rate, refund rate and average rating stay within their "
+        "guardrails."
+    )
+    assert same["it"].endswith(
+        " Non è ancora certo che il tasso di conversione, il tasso di rimborso e la valutazione "
+        "media restino "
+        "entro i limiti fissati."
+    )
+    assert same["ro"].endswith(
+        " Nu este încă sigur că rata de conversie, rata rambursărilor și nota medie rămân în "
+        "limitele stabilite."
+    )
+    for quiet in (Situation.UNCLEAR, Situation.LOSING, Situation.TOXIC):
+        plain = replace(told, situation=quiet, broken=["refund_rate"])
+        assert sentences(plain) == sentences(replace(plain, undecided=()))
+
+
 def test_without_a_comparison_the_sentence_says_why() -> None:
     for reason in Reason:
         told = replace(PAYS, situation=Situation.UNCLEAR, change=reason, weekly=None)
