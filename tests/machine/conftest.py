@@ -26,6 +26,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("ledgers", kinds, ids=[k.value for k in kinds], indirect=True, scope="session")
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must not turn an answer that is foretold into one that comes too late."""
+    monkeypatch.setattr("service.auth.LOOK_UP_S", 60.0)
+    monkeypatch.setattr("service.context.FETCH_S", 60.0)
+
+
 @pytest.fixture
 def new_live(ledgers: Ledgers, tmp_path: Path) -> Generator[Callable[[], Live]]:
     """Services not yet started, each with a new store on a ledger of its own."""
