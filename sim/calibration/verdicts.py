@@ -139,7 +139,7 @@ def chart(rows: Rows) -> str:
 PART = Part(
     key="verdicts",
     title="Is the verdict right?",
-    runs=2_000,
+    runs=1_000,
     worlds=dict(zip(WORLDS, (17, 17, 19, 32, 44, 69), strict=True)),
     row=Row,
     measure=lambda world, runs, seed, step: [verdicts(world, runs=runs, seed=seed, step=step)],
