@@ -13,6 +13,7 @@ from litestar import Response
 from experiments.analysis.metrics import metric_definitions
 from experiments.times import parse_instant
 from service import reporting
+from service.api.report_types import ReportView
 from service.api.routing import AnyRequest, call
 from service.auth import store_of
 from service.catalogue import LiveExperiment
@@ -62,7 +63,7 @@ class SummaryQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     scope=Scope.READ,
     summary="The analysis: metrics with intervals, lifts, guardrails, checks and the verdict",
     query=ReportQuery,
-    answer=dict[str, Any],
+    answer=ReportView,
     problems=(404,),
 )
 async def report(request: AnyRequest, key: str) -> Response[bytes]:
