@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.studies import __main__ as command
 from benchmarks.studies import policies as study
 from sim.calibration.chart import line_chart, ticks
 from sim.calibration.tracks import Axis, Dot, bar_chart, dot_chart
@@ -84,3 +86,16 @@ def test_the_committed_page_has_both_marks_once() -> None:
     text = study.PAGE.read_text("utf-8")
     assert [text.count(mark) for mark in study.MARKS] == [1, 1]
     assert text.index(study.MARKS[0]) < text.index(study.MARKS[1])
+
+
+def test_make_studies_writes_the_page_of_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of a part, with the command's own code; and it refuses what is no study."""
+    monkeypatch.setattr(command, "PAGE", tmp_path / "calibration.md")
+    monkeypatch.setattr(sys, "argv", ["studies", "cuped", "--runs", "2"])
+    command.main()
+    assert "| Variance saved by CUPED | `cuped` | 2 (in full 1,000) | 2026 |" in command.PAGE.read_text(
+        "utf-8"
+    )
+    monkeypatch.setattr(sys, "argv", ["studies", "peekin"])
+    with pytest.raises(SystemExit):
+        command.main()
