@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,7 @@ def _standing(places: Places) -> Results:
 def _tell(line: str) -> None:
     """One line of progress, over the one before on a terminal."""
     if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
+        click.echo(f"\r\x1b[K{line[:width]}", nl=False, err=True)
     elif line:
         click.echo(line, err=True)
