@@ -84,7 +84,9 @@ class PostgresLedgers:
 
 
 def kinds_for(metafunc: pytest.Metafunc) -> list[DatabaseKind]:
-    """The databases a test runs on."""
+    """The databases a test runs on; one marked `postgresql_only` on that, whatever is wanted."""
+    if metafunc.definition.get_closest_marker("postgresql_only"):
+        return [DatabaseKind.POSTGRES]
     wanted = os.environ.get("RIALTO_TEST_DATABASE", "sqlite")
     if wanted == "both" or (wanted == "sqlite" and metafunc.module.__name__.endswith(ON_BOTH)):
         return list(DatabaseKind)

@@ -11,7 +11,6 @@ import pytest
 
 from service.archive import commands, retention
 from service.archive.retention import retain
-from service.ledger.backend import DatabaseKind
 from service.ledger.verify import verify
 from tests.service.archives import DAYS_90, asked, run
 from tests.service.conftest import Shop
@@ -173,11 +172,10 @@ def test_export_and_query_run_beside_the_service(shop: Shop, tmp_path: Path) -> 
     assert len(asked(shop.database.url, "SELECT * FROM assignments WHERE is_control IS NOT NULL")) == 1
 
 
+@pytest.mark.postgresql_only  # on SQLite no service runs while events are archived
 def test_an_event_sent_while_it_is_being_archived_is_a_duplicate(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shop.database.kind is not DatabaseKind.POSTGRES:
-        pytest.skip("on SQLite no service runs while events are archived")
     monkeypatch.setattr(retention, "FILE_ROWS_MAX", 20)
     view = {"type": "product_view", "sku": "X", "occurred_at": OLD}
     events = [{"event_id": f"many-{n}", "unit_id": f"u{n % 7}", **view} for n in range(400)]
