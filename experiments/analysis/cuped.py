@@ -35,6 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.analysis.comparison import Pair, prob_beats
+from experiments.analysis.estimates import residual_variances
 from experiments.analysis.metrics import MetricDefinition
 from experiments.analysis.reading import Reading, Reason, pair_of_arms
 from experiments.analysis.report import CI_PROB, AdjustedLift, Interval
@@ -136,6 +137,7 @@ def segment_table(cells: Sequence[Cell], definition: MetricDefinition) -> Table 
 class _Part:
     """One arm in one stratum: sums of squares and products about the means, of e and z."""
 
+    segment: str | None
     weight: float
     units: float
     ee: float
@@ -167,22 +169,29 @@ class _ArmParts:
             yz = covariate.of(arm, stratum, definition.denominator)
             ez = one.scale * _centred(one, xz, one.x, z) - figure * _centred(one, yz, one.y, z)
             spread = one.squared_deviations(figure) / mean_y**2
-            parts.append(
-                _Part(stratum.weight, one.units, spread, ez / mean_y, _centred(one, zz, z * WEIGHT_ONE, z))
-            )
+            segment = table.segments.get(stratum.places[0][0])
+            centred = _centred(one, zz, z * WEIGHT_ONE, z)
+            parts.append(_Part(segment, stratum.weight, one.units, spread, ez / mean_y, centred))
             z_mean += stratum.weight * z / one.units
         return cls(figure, z_mean, tuple(parts))
 
     def spread(self, theta: float, *, by_epoch: bool) -> tuple[float, list[tuple[float, float]]]:
         """Variance of the figure of e - theta z, and its parts with their degrees of freedom.
 
-        By epoch the residual variance is pooled over the strata, as for the figure itself.
+        By epoch the residual variance is pooled over neighbouring strata, as for the figure itself.
         """
         squares = [max(0.0, part.ee - 2.0 * theta * part.ez + theta * theta * part.zz) for part in self.parts]
         if by_epoch:
             freedom = math.fsum(part.units for part in self.parts) - len(self.parts)
-            residual = math.fsum(squares) / freedom if freedom > 0.0 else 0.0
-            variance = residual * math.fsum(part.weight**2 / part.units for part in self.parts)
+            if freedom <= 0.0:
+                return 0.0, [(0.0, freedom)]
+            residuals = residual_variances(
+                [part.units for part in self.parts], squares, [part.segment for part in self.parts]
+            )
+            variance = math.fsum(
+                part.weight**2 * residual / part.units
+                for part, residual in zip(self.parts, residuals, strict=True)
+            )
             return variance, [(variance, freedom)]
         found = [
             (

@@ -25,7 +25,7 @@ conservative, since it treats orders as independent only where none differs from
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiments.analysis.metrics import MetricDefinition
@@ -106,7 +106,11 @@ def stratified(definition: MetricDefinition, parts: Sequence[Part]) -> Estimate 
     if freedom <= 0:
         return Estimate(figure, None, "stratified normal")
     mean_y = sum(part.weight * part.sums.mean_y for part in parts)
-    residuals = _residual_variances(parts, figure)
+    residuals = residual_variances(
+        [part.sums.units for part in parts],
+        [part.sums.squared_deviations(figure) for part in parts],
+        [part.segment for part in parts],
+    )
     errors = [
         part.weight * math.sqrt(residual / part.sums.units) / mean_y
         for part, residual in zip(parts, residuals, strict=True)
@@ -135,45 +139,45 @@ def _informed(likelihood: StudentT, prior: Posterior) -> StudentT:
     return StudentT(center, likelihood.scale * math.sqrt(weight), math.inf)
 
 
-def _residual_variances(parts: Sequence[Part], figure: float) -> list[float]:
-    """The residual variance of each part, pooled over neighbouring strata of its segment.
+def residual_variances(
+    units: Sequence[float], squares: Sequence[float], segments: Sequence[str | None]
+) -> list[float]:
+    """The residual variance of each stratum of an arm, pooled over its neighbours of the same segment.
 
-    Segments differ in what they spend: pooled over them all, an arm shown more to the big spenders seemed
-    more or less sure than it is (coverage of a lift .968). Seasons differ too: where rates rise from 5 to
-    15 %, an arm that was starved late had mostly the small spread of early epochs (.905). Few units of a
-    segment borrow from all.
+    `squares` are the sums of squared deviations within the strata. Segments differ in what they spend: pooled
+    over them all, an arm shown more to the big spenders seemed more or less sure than it is (coverage of a
+    lift .968). Seasons differ too: where rates rise from 5 to 15 %, an arm that was starved late had mostly
+    the small spread of early epochs (.905). Few units of a segment borrow from all.
     """
 
-    def pooled(chosen: Sequence[Part]) -> float:
-        return sum(part.sums.squared_deviations(figure) for part in chosen) / _freedom(chosen)
+    def freedom(places: Sequence[int]) -> float:
+        return sum(units[place] for place in places) - len(places)
 
-    found = [pooled(parts)] * len(parts)
-    for segment in {part.segment for part in parts}:
-        own = [place for place, part in enumerate(parts) if part.segment == segment]
-        for run in _runs(parts, own):
-            chosen = [parts[place] for place in run]
-            if _freedom(chosen) >= MIN_SEGMENT_UNITS:
-                residual = pooled(chosen)
+    def pooled(places: Sequence[int]) -> float:
+        return sum(squares[place] for place in places) / freedom(places)
+
+    found = [pooled(range(len(units)))] * len(units)
+    for segment in set(segments):
+        own = [place for place, other in enumerate(segments) if other == segment]
+        for run in _runs(own, freedom):
+            if freedom(run) >= MIN_SEGMENT_UNITS:
+                residual = pooled(run)
                 for place in run:
                     found[place] = residual
     return found
 
 
-def _runs(parts: Sequence[Part], places: Sequence[int]) -> list[list[int]]:
+def _runs(places: Sequence[int], freedom: Callable[[Sequence[int]], float]) -> list[list[int]]:
     """Neighbours merged in order until they have `MIN_SPREAD_UNITS`; a rest joins the last."""
     runs: list[list[int]] = [[]]
     for place in places:
-        if _freedom([parts[one] for one in runs[-1]]) >= MIN_SPREAD_UNITS:
+        if freedom(runs[-1]) >= MIN_SPREAD_UNITS:
             runs.append([])
         runs[-1].append(place)
-    if len(runs) > 1 and _freedom([parts[one] for one in runs[-1]]) < MIN_SPREAD_UNITS:
+    if len(runs) > 1 and freedom(runs[-1]) < MIN_SPREAD_UNITS:
         rest = runs.pop()
         runs[-1] += rest
     return runs
-
-
-def _freedom(parts: Sequence[Part]) -> float:
-    return sum(part.sums.units for part in parts) - len(parts)
 
 
 def proportion(parts: Sequence[Part], prior: Prior | None = None) -> Estimate | None:
