@@ -13,6 +13,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import ASGIRoute, HTTPRoute
 from msgspec import inspect
 
+from service.api.descriptions import description_of
 from service.api.routing import Endpoint
 from service.problems import MEDIA_TYPE, ProblemDocument
 from service.wire import CallerId
@@ -84,7 +85,7 @@ class _Schemas:
         for endpoint in endpoints:
             types += [*_types_in(endpoint.body), *_types_in(endpoint.answer)]
         schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
-        self.components = components
+        self.components = {name: _described(name, schema) for name, schema in components.items()}
         self._by_type = dict(zip(map(repr, types), schemas, strict=True))
 
     def of(self, kind: Any) -> Any:
@@ -95,6 +96,17 @@ class _Schemas:
         if isinstance(kind, list):
             return [self.of(member) for member in cast(list[Any], kind)]
         return kind if _is_plain(kind) else self._by_type[repr(kind)]
+
+
+def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what its fields are, where their types do not say it."""
+    if "properties" not in schema:
+        return schema
+    fields = {
+        field: member if "description" in member else {**member, "description": description_of(name, field)}
+        for field, member in schema["properties"].items()
+    }
+    return {**schema, "properties": fields}
 
 
 def _types_in(kind: Any) -> list[Any]:
