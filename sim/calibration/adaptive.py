@@ -225,11 +225,11 @@ def promises(rows: Rows) -> list[Promise]:
     for row in flat(rows):
         if row.method == "AIPW" or (row.method == "stratified" and row.world != BY_CONTEXT):
             what = f"95 % intervals hold the truth under Thompson sampling: {row.method}, {row.world}"
-            found.append(Promise(what, f"{row.coverage:.3f}", within(row.coverage, row.runs)))
+            found.append(Promise(what, f"{row.coverage:.3f}", within(row.coverage, row.runs), row.world))
         if row.method == "naive" and row.world == RISING:
             state = State.MISSED if row.is_right else State.HELD
             what = f"the naive lift is seen to fail: {row.world}"
-            found.append(Promise(what, f"{row.coverage:.3f}", state))
+            found.append(Promise(what, f"{row.coverage:.3f}", state, row.world))
     return found
 
 

@@ -270,7 +270,7 @@ def promises(rows: Rows) -> list[Promise]:
             least, most = (end(share for share, _ in shares) for end in (min, max))
             said = f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}"
             states = [within(share, runs) for share, runs in shares]
-            found.append(Promise(f"95 % intervals hold the truth: {name}", said, worst(states)))
+            found.append(Promise(f"95 % intervals hold the truth: {name}", said, worst(states), name))
     return found
 
 

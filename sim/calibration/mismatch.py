@@ -177,7 +177,8 @@ def promises(rows: Rows) -> list[Promise]:
             what, state = "a loss of 3 % is found in at least 95 %", at_least(row.alarms, FOUND, row.counted)
         else:
             continue
-        found.append(Promise(f"split of exposures: {what}: {row.world}", f"{row.alarms:.1%}", state))
+        said = f"split of exposures: {what}: {row.world}"
+        found.append(Promise(said, f"{row.alarms:.1%}", state, row.world))
     return found
 
 

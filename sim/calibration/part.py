@@ -36,11 +36,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One line of what is promised, the worst figure found for it, and whether that keeps it."""
+    """One line of what is promised, the worst figure found for it, and whether that keeps it.
+
+    `world` names the one it is about, if it is about one alone.
+    """
 
     what: str
     found: str
     state: State
+    world: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

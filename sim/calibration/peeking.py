@@ -233,6 +233,7 @@ def promises(rows: Rows) -> list[Promise]:
             f"200 looks at equal arms: at most 5 % false alarms of the sequence: {row.world}, `{row.metric}`",
             f"{row.sequential:.1%}",
             at_most(row.sequential, LIMIT, row.lifts),
+            row.world,
         )
         for row in flat(rows)
     ]

@@ -66,9 +66,9 @@ def promises(rows: Rows) -> list[Promise]:
         fits = of_stage[0].fits
         state = State.MISSED if right > LIMIT else State.HELD if fits >= 5 * BINS else State.UNSURE
         what = f"ranks of the pooled model's stage are uniform: {name}"
-        found.append(Promise(what, f"chi-square at most {right:.1f}", state))
+        found.append(Promise(what, f"chi-square at most {right:.1f}", state, name))
         state = State.HELD if seen > LIMIT else State.UNSURE
-        found.append(Promise(f"a planted fault is seen: {name}", f"chi-square {seen:.1f}", state))
+        found.append(Promise(f"a planted fault is seen: {name}", f"chi-square {seen:.1f}", state, name))
     return found
 
 

@@ -74,9 +74,10 @@ def promises(results: Results, parts: Mapping[str, Part]) -> list[Promise]:
     """Of every part that was measured; what fewer runs held than it is judged by, they held so far."""
     found: list[Promise] = []
     for part in parts.values():
-        least = min((world.made.runs for world in results.parts.get(part.key, {}).values()), default=0)
-        for promise in part.promises(results.rows(part)) if least else []:
-            is_early = promise.state is State.HELD and least < part.runs
+        measured = results.parts.get(part.key, {})
+        for promise in part.promises(results.rows(part)) if measured else []:
+            about = measured.values() if promise.world is None else [measured[promise.world]]
+            is_early = promise.state is State.HELD and any(one.made.runs < part.runs for one in about)
             found.append(replace(promise, state=State.SO_FAR) if is_early else promise)
     return found
 

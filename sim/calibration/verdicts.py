@@ -116,7 +116,8 @@ def promises(rows: Rows) -> list[Promise]:
             if world.at_least
             else at_most(row.share, world.at_most, row.runs)
         )
-        found.append(Promise(f"*{row.world}* is called {_wanted(world)}", f"{row.share:.1%}", state))
+        what = f"*{row.world}* is called {_wanted(world)}"
+        found.append(Promise(what, f"{row.share:.1%}", state, row.world))
     return found
 
 

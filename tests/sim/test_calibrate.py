@@ -191,6 +191,15 @@ def test_fewer_runs_than_a_promise_is_judged_by_are_said(tmp_path: Path) -> None
     assert "| Lost | `mismatch` | 50 (in full 100) | 1 | 0.1.0 | 1234567 |" in page
 
 
+def test_a_world_with_all_its_runs_is_judged_by_itself() -> None:
+    part = counting([], share=0.0)
+    found = all_of(part, Made(50, 1, "0.1.0", "1234567", "aaa"), Results({}), [])
+    world = "Thompson, no effect"
+    whole = replace(found.parts["mismatch"][world], made=Made(100, 1, "0.1.0", "1234567", "aaa"))
+    states = [one.state for one in promises(found.with_world(part, world, whole), {"mismatch": part})]
+    assert states == [State.SO_FAR, State.HELD]
+
+
 def test_a_report_that_grew_says_which_world_is_of_which_code(tmp_path: Path) -> None:
     part = counting([])
     found = all_of(part, Made(50, 1, "0.1.0", "1234567", "aaa"), Results({}), [])
