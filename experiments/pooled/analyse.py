@@ -1,7 +1,7 @@
 """The whole analysis: prior checks, sampling, diagnostics, posterior checks, figures; or a refusal.
 
 A bad fit is a refusal with its reasons, never a number. A stage that is refused for its chains alone is
-sampled once more, with smaller steps; then its word stands.
+sampled again with smaller steps, twice; then its word stands.
 """
 
 import math
@@ -25,7 +25,10 @@ ESS_MIN = 400.0
 BUYERS_MIN = 20
 VALUES_MAX = 5_000_000
 """Draws times cells of a stage: a gigabyte of memory in all, files of a hundred megabytes."""
-RETRY_ACCEPT = 0.99
+RETRY_ACCEPTS = (0.99, 0.999)
+"""With one segment nothing tells how far segments differ, and the posterior narrows like a funnel: of 14 such
+shops of 1,200 visitors a draw or more diverged in 13 at 0.95, in 3 at 0.99, in none at 0.999 (33 steps a draw
+in place of 12)."""
 RATE_SCALE, REFUND_SCALE = 0.1, 0.3
 """Prior scales of how much margin rates differ by segment, and sizes of refunds by variant."""
 
@@ -132,8 +135,10 @@ def _against_prior(check: Check) -> Refused:
 def _sampled(sampler: Sampler, stage: Stage, *, seed: int) -> tuple[Draws, Mixing]:
     draws = sampler.sample(stage, seed)
     mixed = mixing(draws.values, draws.divergences)
-    if _unmixed(stage.name, mixed):
-        draws = sampler.sample(stage, seed, target_accept=RETRY_ACCEPT)
+    for accept in RETRY_ACCEPTS:
+        if not _unmixed(stage.name, mixed):
+            break
+        draws = sampler.sample(stage, seed, target_accept=accept)
         mixed = mixing(draws.values, draws.divergences)
     return draws, mixed
 
