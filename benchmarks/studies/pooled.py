@@ -37,7 +37,7 @@ def pooled(*, units: int, seed: int) -> None:
 
 
 def seconds_of(data: PooledData, seed: int) -> tuple[float, float]:
-    """Seconds of CPU and of the clock of an analysis from the cells on: compiling, sampling, checks, figures."""
+    """Seconds of CPU and of the clock of an analysis from the cells on, compiling and all."""
     began, at = time.process_time(), time.perf_counter()
     found = analyse(data, seed=seed)
     took = time.process_time() - began, time.perf_counter() - at
@@ -100,8 +100,8 @@ def time_block(few: tuple[float, float], many: tuple[float, float], units: int) 
     return "\n".join(
         [
             f"Three variants in eight segments, all stages, from the cells on: {few_cpu:.1f} s of CPU with",
-            f"{FEW:,} units, {many_cpu:.1f} s with {units:,}, that is {many_cpu / few_cpu:.2f} times (by the clock",
-            f"{few_wall:.1f} s and {many_wall:.1f} s, {many_wall / few_wall:.2f} times; promised: at most",
+            f"{FEW:,} units, {many_cpu:.1f} s with {units:,}, that is {many_cpu / few_cpu:.2f} times (by the",
+            f"clock {few_wall:.1f} s and {many_wall:.1f} s, {many_wall / few_wall:.2f} times; promised: at most",
             f"{RATIO_MAX:g}). Most of either is compiling.",
         ]
     )
