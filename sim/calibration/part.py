@@ -76,8 +76,11 @@ def flat(rows: Rows) -> list[Any]:
 
 
 def paragraph(text: str) -> str:
-    """Text in lines of at most 110 letters."""
-    return fill(text, 110, break_long_words=False, break_on_hyphens=False)
+    """Text in lines of at most 110 letters; a number and its per cent sign stay together."""
+    kept = fill(
+        text.replace(" %", "\N{NO-BREAK SPACE}%"), 110, break_long_words=False, break_on_hyphens=False
+    )
+    return kept.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def band(runs: int, share: float = 0.95) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def _held(found: Sequence[Promise]) -> list[str]:
 
 
 def _marked(state: State) -> str:
-    return state.value if state is State.HELD else f"**{state}**"
+    return state.value if state in (State.HELD, State.SO_FAR) else f"**{state}**"
 
 
 def _missing(results: Results, parts: Mapping[str, Part]) -> list[str]:

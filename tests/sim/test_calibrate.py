@@ -21,11 +21,13 @@ from click.testing import CliRunner, Result
 from sim.calibrate_command import calibrate
 from sim.calibration import cuped, mismatch, ranked
 from sim.calibration.part import Part, State, Step, at_least, at_most, band
+from sim.calibration.parts import PARTS
 from sim.calibration.provenance import commit, fingerprint, rialto_version
-from sim.calibration.report import Places, promises, text
-from sim.calibration.results import Made, Measured, Results
+from sim.calibration.report import Places, promises, text, write
+from sim.calibration.results import Made, Measured, Results, load
 from sim.calibration.running import run
 
+DOCS = Path(__file__).parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}svg"
 
 
@@ -285,3 +287,19 @@ def test_the_fingerprint_is_of_what_figures_hang_on(tmp_path: Path) -> None:
     assert fingerprint(here) == fingerprint(there)
     (there / "sim" / "calibration" / "one.py").write_text("2")
     assert fingerprint(here) != fingerprint(there)
+
+
+def test_the_published_page_is_the_report_of_its_figures(tmp_path: Path) -> None:
+    results = load(DOCS / "calibration.json", PARTS)
+    places = Places(tmp_path / "calibration.md")
+    write(results, PARTS, places)
+    assert places.page.read_text("utf-8") == (DOCS / "calibration.md").read_text("utf-8")
+    for part in PARTS.values():
+        chart = places.chart(part).name
+        assert (tmp_path / chart).read_text("utf-8") == (DOCS / chart).read_text("utf-8"), chart
+
+
+def test_what_is_published_breaks_no_promise() -> None:
+    found = promises(load(DOCS / "calibration.json", PARTS), PARTS)
+    assert len(found) > 40
+    assert [promise for promise in found if promise.state is State.MISSED] == []
