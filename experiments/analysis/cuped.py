@@ -183,8 +183,6 @@ class _ArmParts:
         squares = [max(0.0, part.ee - 2.0 * theta * part.ez + theta * theta * part.zz) for part in self.parts]
         if by_epoch:
             freedom = math.fsum(part.units for part in self.parts) - len(self.parts)
-            if freedom <= 0.0:
-                return 0.0, [(0.0, freedom)]
             residuals = residual_variances(
                 [part.units for part in self.parts], squares, [part.segment for part in self.parts]
             )

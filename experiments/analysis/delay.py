@@ -65,7 +65,7 @@ class DelayCurve:
     def mean_over(self, low_s: float, high_s: float) -> float:
         """The mean of F over ages between two, both >= 0 seconds, for units spread evenly between them.
 
-        >>> round(DelayCurve(8.0, tuple(_EDGES)).mean_over(2.0, 4.0), 12)  # F(age) = age / 8
+        >>> round(DelayCurve(8.0, tuple(_EDGE_LIST)).mean_over(2.0, 4.0), 12)  # F(age) = age / 8
         0.375
         """
         low, high = low_s / self.horizon_s, high_s / self.horizon_s

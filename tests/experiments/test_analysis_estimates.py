@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.analysis.estimates import Part, Pool, mean, proportion, ratio, stratified
+from experiments.analysis.estimates import Part, Pool, before_data, mean, proportion, ratio, stratified
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.sums import PairSums, gather
 from experiments.model import Prior
@@ -205,3 +205,8 @@ def test_stratified_without_freedom_or_spread():
     assert none is not None
     assert short.posterior is None
     assert none.posterior.mean == pytest.approx(1 / 42)  # nobody converted: Beta(1, 41)
+
+
+def test_half_a_prior_is_no_posterior():
+    with pytest.raises(ValueError, match="not a whole prior"):
+        before_data(Prior(mean=3.0, kappa=2.0))

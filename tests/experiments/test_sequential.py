@@ -13,6 +13,8 @@ from experiments.analysis.sequential import (
     PRIOR_UNITS,
     TUNED_UNITS,
     Counts,
+    _highest,
+    _least,
     lift_of_rates,
     log_mixture,
     multiplier,
@@ -146,3 +148,10 @@ def test_exchanged_arms_and_outcomes_mirror_the_lift():
 def test_nothing_seen_allows_every_rate():
     assert rate_sequence(Counts(1, 0)) == (0.0, 1.0)
     assert rate_sequence(Counts(1, 1)) == (0.0, 1.0)
+
+
+def test_a_level_at_the_least_gives_the_samples_own_rate():
+    """The minimiser comes to the end of the levels, where rounding may put the mixture on either side."""
+    counts = Counts(400, 30)
+    assert _highest(counts, _least(counts) - 1e-12) == counts.rate
+    assert counts.rate < _highest(counts, _least(counts) + 1e-6) < counts.rate + 1e-3
