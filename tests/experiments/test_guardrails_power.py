@@ -1,8 +1,8 @@
 """Whole runs of the production allocator: what harms is killed in time, what does not is let live.
 
-A short version of `benchmarks/studies/kills.py` (1,000 runs of each, in docs/guardrails-measured.md). Of 12 checkout
-runs, each killed with 95 % or more, 8 or fewer are with probability 2e-4; of 8 runs without harm, each killed
-with 1 % or less, 2 or more are with 3e-3.
+A short version of `benchmarks/studies/kills.py` (1,000 runs of each, in docs/guardrails-measured.md). Of 12
+checkout runs, each killed with 95 % or more, 8 or fewer are with probability 2e-4; of 8 runs without harm,
+each killed with 1 % or less, 2 or more are with 3e-3.
 """
 
 from __future__ import annotations
