@@ -12,7 +12,8 @@ Json: TypeAlias = dict[str, Any]
 _TITLE = "By segment, all at once: the pooled model"
 _NOTE = (
     "Each variant's change against control in each segment. Segments inform each other: one with few "
-    "visitors is drawn toward what the others show, by as much as its own data is thin."
+    "visitors is drawn toward what the others show, by as much as its own data is thin. Below: where the "
+    "change lies with 95 %, and plain, what the segment's own data show."
 )
 _METRICS = ("margin_per_unit", "revenue_per_unit", "conversion_rate")
 _SHOWN = 12
@@ -77,8 +78,9 @@ def section(document: Json, report: Json, newest: Json, done: Json) -> None:
     files = cast("Json", result.get("files") or {})
     if files:
         notes.append(
-            f"All draws, on the service's machine: {files.get('netcdf')} (ArviZ) and {files.get('parquet')}; "
-            "docs/pooled.ipynb opens both."
+            f"All draws, on the service's machine: {files.get('netcdf')} (ArviZ) and {files.get('parquet')}. "
+            f"GET /v1/experiments/{done.get('experiment')}/analyses/{done.get('id')}/draws.nc and draws.parquet "
+            "send them; docs/pooled.ipynb opens both."
         )
     st.html(
         markup.block("".join(f'<div class="muted small rl-path">{markup.text(one)}</div>' for one in notes))
