@@ -84,6 +84,10 @@ def _chosen(names: Sequence[str]) -> list[Part]:
 
 def _standing(places: Places) -> Results:
     """What the report has so far; refuses before anything is measured if it cannot be kept or written."""
+    if places.page.exists() and not places.figures.exists():
+        raise click.UsageError(
+            f"{places.page} is no report: {places.figures.name} is not beside it. Name another --output."
+        )
     try:
         results = load(places.figures, PARTS)
         write(results, PARTS, places)

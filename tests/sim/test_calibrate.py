@@ -117,6 +117,11 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(tmp_path:
     result = asked("cuped", "--output", str(tmp_path / "file" / "folder"))
     assert result.exit_code == 2
     assert "Name another --output" in result.output
+    (tmp_path / "notes.md").write_text("mine")
+    result = asked("cuped", "--output", str(tmp_path / "notes.md"))
+    assert result.exit_code == 2
+    assert "notes.md is no report" in result.output
+    assert (tmp_path / "notes.md").read_text() == "mine"
     (tmp_path / "calibration.json").write_text('{"cuped": {"rho 0.8": {"rows": [{"rho": "?"}]}}}')
     result = asked("cuped", "--output", str(tmp_path))
     assert result.exit_code == 2
