@@ -9,6 +9,7 @@ from sim.calibration import (
     intervals,
     mismatch,
     peeking,
+    posteriors,
     ranked,
     refunds,
     verdicts,
@@ -17,5 +18,16 @@ from sim.calibration.part import Part
 
 PARTS: Mapping[str, Part] = {
     module.PART.key: module.PART
-    for module in (verdicts, intervals, refunds, cuped, adaptive, coverage, peeking, mismatch, ranked)
+    for module in (
+        verdicts,
+        intervals,
+        refunds,
+        cuped,
+        adaptive,
+        coverage,
+        peeking,
+        mismatch,
+        posteriors,
+        ranked,
+    )
 }

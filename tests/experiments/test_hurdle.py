@@ -15,9 +15,16 @@ from experiments.model import Experiment, PolicyKind, PolicySettings, TotalsMode
 from experiments.posteriors.compare import prob_best
 from experiments.posteriors.hurdle import Hurdle, LogSizes, law_z
 from experiments.posteriors.log_normal import ShiftedLogNormal
+from experiments.posteriors.normal import NormalInverseGamma
 from experiments.statistics import Cell, CellKey
 from tests.experiments.cells import DAY, experiment_of
-from tests.statistical import STANDARD_ERRORS, standard_errors_off
+from tests.statistical import (
+    SBC_LIMIT,
+    SBC_POSTERIOR_DRAWS,
+    STANDARD_ERRORS,
+    sbc_chi_square,
+    standard_errors_off,
+)
 
 KEYS = ("none", "socks")
 LATER = datetime(2026, 12, 1, tzinfo=UTC)
@@ -69,6 +76,35 @@ def test_the_marginal_is_the_law_of_exact_draws(sales, sigma, losses, within):
     assert marginal.variance == pytest.approx(posterior.variance)
     bug = replace(posterior, signs=(posterior.signs[1], posterior.signs[0], posterior.signs[2]))
     assert np.abs(bug.marginal_mean().cdf(draws) - np.arange(1, 100_001) / 100_000).max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_right"),
+    [
+        (LogSizes(), True),
+        (LogSizes(1, 8.0, 64.0), False),  # one sale too many, of a usual size
+        (LogSizes(0, 8.0 * 2**0.5, 128.0), False),  # the sums of one sale too many, not its number
+    ],
+)
+def test_truths_are_uniform_among_its_draws(fault: LogSizes, is_right: bool) -> None:
+    """SBC with a prior that leans to sales; of 20 units some 4 sell and 1 loses."""
+    prior = Hurdle(
+        (9.0, 2.0, 0.5), NormalInverseGamma(8.0, 4.0, 20.0, 0.1), NormalInverseGamma(7.5, 6.0, 20.0, 0.05)
+    )
+    assert prior.negative is not None
+
+    def simulate(rng: np.random.Generator) -> tuple[float, np.ndarray]:
+        q = rng.dirichlet(prior.signs)
+        _, *counts = rng.multinomial(20, q).tolist()
+        found, means = [], []
+        for logs, n in zip((prior.positive, prior.negative), counts, strict=True):
+            mu, variance = (float(values[0]) for values in logs.draw(1, rng=rng))
+            found.append(sizes_of(np.exp(rng.normal(mu, np.sqrt(variance), n))))
+            means.append(np.exp(mu + variance / 2))
+        posterior = prior.updated(20, found[0] + fault, found[1])
+        return float(q[1] * means[0] - q[2] * means[1]), posterior.draw(SBC_POSTERIOR_DRAWS, rng=rng)
+
+    assert (sbc_chi_square(simulate, seed=11) < SBC_LIMIT) == is_right
 
 
 def test_moments_are_those_of_dirichlet_times_sizes():

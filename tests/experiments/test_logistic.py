@@ -8,6 +8,7 @@ from scipy import integrate, optimize, special, stats
 from experiments.errors import BrokenInvariant
 from experiments.posteriors import logistic
 from experiments.posteriors.logistic import UNIFORM_VARIANCE, Trials, coupled_logistic
+from tests.statistical import SBC_LIMIT, SBC_POSTERIOR_DRAWS, sbc_chi_square
 
 Floats = NDArray[np.float64]
 
@@ -81,6 +82,26 @@ def laplace_prob_greater(counts: list[tuple[int, int]]) -> float:
 )
 def test_its_error_is_as_stated(counts: list[tuple[int, int]], error: float) -> None:
     assert abs(laplace_prob_greater(counts) - exact_prob_greater(counts)) < error
+
+
+@pytest.mark.parametrize(("too_many", "is_right"), [(0, True), (1, False)])
+def test_truths_are_uniform_among_its_draws(too_many: int, is_right: bool) -> None:
+    """SBC of a context's rate, under a prior that leans to failures; one success too many in each context.
+
+    Four contexts and 200 units in each; some 40 succeed: Laplace errs by about a twelfth of its spread.
+    """
+    means, variance = np.array([[-1.5, 0.3, -0.2]]), np.array([0.3, 0.1, 0.1])
+    x = np.array([[1.0, a, b] for a in (0, 1) for b in (0, 1)])
+    arm, effect, trials = np.zeros(4, np.intp), np.zeros(4, np.intp), np.full(4, 200.0)
+
+    def simulate(rng: np.random.Generator) -> tuple[float, Floats]:
+        theta = rng.normal(means[0], np.sqrt(variance))
+        wins = rng.binomial(200, special.expit(x @ theta)).astype(np.float64) + too_many
+        found = coupled_logistic(means, variance, Trials(arm, effect, x, trials, wins), effects=0)
+        draws = found.mean[0] + found.draw(SBC_POSTERIOR_DRAWS, rng=rng)[:, 0]
+        return float(special.expit(x[0] @ theta)), special.expit(draws @ x[0])
+
+    assert (sbc_chi_square(simulate, seed=12) < SBC_LIMIT) == is_right
 
 
 def test_a_separable_context_has_a_finite_mode() -> None:
