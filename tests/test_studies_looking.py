@@ -104,5 +104,8 @@ def test_what_is_not_held_is_said() -> None:
         lost: [mismatch.Row(lost, 2000, 2000, 0.90, 1.0, 18.0)],
     }
     assert [promise.state for promise in mismatch.promises(rows)] == [State.MISSED, State.MISSED]
+    beyond = "fixed, 0.10 / 0.88 / 0.02, `a` loses"
+    (line,) = mismatch.promises({beyond: [mismatch.Row(beyond, 2000, 2000, 0.64, 0.94, 10.8)]})
+    assert (line.found, line.state) == ("64.0%", State.BEYOND), "said, though nobody could hold it"
     alarmed = peeking.Row("10 % buy", "conversion_rate", 2000, 0.4, 0.08, 3.9, (), ())
     assert [promise.state for promise in peeking.promises({"": [alarmed]})] == [State.MISSED]

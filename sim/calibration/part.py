@@ -31,6 +31,8 @@ class State(StrEnum):
     SO_FAR = "held so far"
     """In fewer runs than the promise is judged by."""
     MISSED = "not held"
+    BEYOND = "not held, nor promised"
+    """Where no method could: the part says why."""
     UNSURE = "too few runs to tell"
 
 

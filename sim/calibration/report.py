@@ -88,11 +88,9 @@ def _held(found: Sequence[Promise]) -> list[str]:
         for state in State
         if any(promise.state is state for promise in found)
     )
-    lines = [
-        f"Of {len(found)} promises: {counts}." if found else "None of the parts below promises anything."
-    ]
+    lines = [f"Of {len(found)} lines: {counts}." if found else "None of the parts below promises anything."]
     if found:
-        lines += ["", "| promise | found | |", "|---|---:|---|"]
+        lines += ["", "| line | found | |", "|---|---:|---|"]
         lines += [f"| {promise.what} | {promise.found} | {_marked(promise.state)} |" for promise in found]
     return lines
 

@@ -185,7 +185,7 @@ def test_a_broken_promise_ends_with_1(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.exit_code == 1
     assert result.output.count("not held: split of exposures: at most 1 % false alarms") == 2
     page = (tmp_path / "calibration.md").read_text("utf-8")
-    assert "Of 2 promises: 2 not held." in page
+    assert "Of 2 lines: 2 not held." in page
     assert page.count("| 30.0% | **not held** |") == 2
 
 
@@ -194,7 +194,7 @@ def test_fewer_runs_than_a_promise_is_judged_by_are_said(tmp_path: Path) -> None
     found = all_of(part, Made(50, 1, "0.1.0", "1234567", "aaa"), Results({}), [])
     assert [promise.state for promise in promises(found, {"mismatch": part})] == [State.SO_FAR] * 2
     page = text(found, {"mismatch": part}, Places.of(tmp_path))
-    assert "Of 2 promises: 2 held so far." in page
+    assert "Of 2 lines: 2 held so far." in page
     assert "| Lost | `mismatch` | 50 (in full 100) | 1 | 0.1.0 | 1234567 |" in page
 
 
