@@ -261,7 +261,7 @@ def test_a_database_that_takes_connections_and_never_answers_holds_nothing_up(
             assert problem(waiter.ready()) == AWAY
             told = waiter.assign(ledger.keys.publishable_key, unit_id="u")
             assert (told.status_code, told.json()["reason"]) == (200, "fallback")
-            assert time.monotonic() - before < 2
+            assert time.monotonic() - before < 4, "a connection is given up after 5 s"
         assert "geheim" not in waiter.log.read_text() + waiter.ready().text
         waiter.process.send_signal(signal.SIGTERM)
         assert waiter.process.wait(20) == 0
