@@ -42,9 +42,9 @@ def arviz_of(found: Analysis) -> Any:
     dims: dict[str, list[str]] = {}
     coords: dict[str, Sequence[str]] = {}
     for stage, draws in found.draws.items():
-        coords |= {"cell": _cells(draws), "variant": draws.stage.layout.variants}
-        coords["treatment"] = draws.stage.layout.variants[1:]
-        coords["spread_of"] = _SPREADS[: draws.values["spread"].shape[-1]]
+        variants = list(draws.stage.layout.variants)  # a tuple has another meaning to xarray
+        coords |= {"cell": _cells(draws), "variant": variants, "treatment": variants[1:]}
+        coords["spread_of"] = list(_SPREADS[: draws.values["spread"].shape[-1]])
         for name, values in draws.values.items():
             names[f"{stage}_{name}"] = values
             dims[f"{stage}_{name}"] = _DIMS[name]
