@@ -299,7 +299,7 @@ def test_the_published_page_is_the_report_of_its_figures(tmp_path: Path) -> None
     places = Places(tmp_path / "calibration.md")
     write(results, PARTS, places)
     assert places.page.read_text("utf-8") == (DOCS / "calibration.md").read_text("utf-8")
-    for part in PARTS.values():
+    for part in filter(results.rows, PARTS.values()):
         chart = places.chart(part).name
         assert (tmp_path / chart).read_text("utf-8") == (DOCS / chart).read_text("utf-8"), chart
 
