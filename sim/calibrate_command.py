@@ -38,9 +38,10 @@ INTERRUPTED = 130
 def calibrate(names: Sequence[str], runs: int | None, seed: int, output: Path, is_json: bool) -> None:
     """Try what the analysis promises in simulated worlds, and write a report with charts.
 
-    PART is one of verdicts, intervals, refunds, cuped, adaptive, moving, peeking, mismatch, posteriors, sbc; all when
-    none is named (about an hour of one core; --runs 50 is a look of a few minutes). Parts that stand in the
-    report already are kept in it. Ctrl-C keeps what is done; the same command goes on from there.
+    PART is one of verdicts, intervals, refunds, cuped, adaptive, moving, peeking, mismatch, posteriors, sbc;
+    all when none is named (about an hour of one core; --runs 50 is a look of a few minutes). Parts that
+    stand in the report already are kept in it. Ctrl-C keeps what is done; the same command goes on from
+    there.
 
     Exits with 0 when every promise of the parts is held, 1 when one is not, 130 after Ctrl-C.
     """
