@@ -46,6 +46,7 @@ from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.objective import allocation_posteriors
 from experiments.analysis.strata import by_segment
+from experiments.analysis.wording import MONEY_METRICS, Language, money
 from experiments.model import Experiment, PolicyKind, Prior, StopAction, StopRule
 from experiments.posteriors.compare import expected_loss, prob_best, value_remaining
 from experiments.posteriors.protocol import FloatArray, Posterior
@@ -298,8 +299,8 @@ def decide(
     return StopDecision(StopState.PROMOTED, reached, known, known.leader)
 
 
-def in_words(stop: Mapping[str, Any], rule: StopRule) -> str:
-    """One sentence on a stop rule's state as a version keeps it."""
+def in_words(stop: Mapping[str, Any], experiment: Experiment) -> str:
+    """One sentence on a stop rule's state as a version keeps it; money in the experiment's currency."""
     if stop["state"] == StopState.WAITING:
         return f"the stop rule waits for figures ({str(stop['reason']).replace('_', ' ')})"
     if stop["state"] == StopState.OPEN:
@@ -308,9 +309,16 @@ def in_words(stop: Mapping[str, Any], rule: StopRule) -> str:
     leads: Mapping[str, float] = found.get("leads") or {}  # versions of old have none
     leader = "each context's leader" if len(leads) > 1 else found.get("leader")
     any_variant = "some variant" if not leads else "each context's best variant"
+    rule, is_money = experiment.stop_rule, experiment.policy.objective in MONEY_METRICS
+
+    def amount(value: float, form: str) -> str:
+        return money(value, experiment.currency, Language.EN) if is_money else format(value, form)
+
     said = {
-        Rule.VALUE_REMAINING: lambda: f"{found['value_remaining']:.0f} a week at most is left to win",
-        Rule.EXPECTED_LOSS: lambda: f"choosing {leader} loses {found['expected_loss']:.4g} a unit",
+        Rule.VALUE_REMAINING: lambda: (
+            f"{amount(found['value_remaining'], '.0f')} a week at most is left to win"
+        ),
+        Rule.EXPECTED_LOSS: lambda: f"choosing {leader} loses {amount(found['expected_loss'], '.4g')} a unit",
         Rule.PROB_BEST: lambda: f"{leader} is the best with probability {found['prob_best']:.4g}",
         Rule.FUTILITY: lambda: (
             f"{any_variant} beats the control by more than {rule.rope:.2%} with probability"

@@ -72,7 +72,7 @@ _RATES = (
 def _stop_rule(experiment: Experiment, stop: Mapping[str, Any]) -> Check:
     is_over = stop["state"] in (StopState.REACHED, StopState.PROMOTED)
     remedy = "Read the verdict, then promote a variant or stop the experiment." if is_over else None
-    return Check("stop_rule", "reached" if is_over else "ok", in_words(stop, experiment.stop_rule), remedy)
+    return Check("stop_rule", "reached" if is_over else "ok", in_words(stop, experiment), remedy)
 
 
 def _maturity(experiment: Experiment, cohorts: Cohorts, *, only_matured: bool) -> Check:

@@ -97,4 +97,4 @@ def stop_to_json(
         return None
     plain, last = stop.to_json(), before.get("stop") or {}
     since_us = last["since_us"] if last.get("state") == plain["state"] else now_us
-    return plain | {"detail": in_words(plain, live.experiment.stop_rule), "since_us": since_us}
+    return plain | {"detail": in_words(plain, live.experiment), "since_us": since_us}

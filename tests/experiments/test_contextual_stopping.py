@@ -231,7 +231,7 @@ def test_who_leads_differs_by_context_and_then_nobody_is_promoted() -> None:
     decided = decide(experiment, found, None, (), promoted=None, now=NOW)
     assert decided is not None
     assert (decided.state, decided.blocked) == (StopState.REACHED, ("not_everywhere",))
-    said = in_words(decided.to_json(), experiment.stop_rule)
+    said = in_words(decided.to_json(), experiment)
     assert said.startswith("stopping is recommended: choosing each context's leader loses 0.00")
     assert "; each context's leader is the best with probability 0.8" in said
     assert said.endswith("(not promoted: no variant leads in every context)")
@@ -244,13 +244,13 @@ def test_who_leads_in_every_context_is_promoted() -> None:
     decided = decide(experiment, found, None, (), promoted=None, now=NOW)
     assert decided is not None
     assert (decided.state, decided.promote) == (StopState.PROMOTED, "a")
-    assert "choosing a loses" in in_words(decided.to_json(), experiment.stop_rule)
+    assert "choosing a loses" in in_words(decided.to_json(), experiment)
     control = {**EVERYWHERE, "none": (0.4, 0.4, 0.4)}
     blocked = decide(experiment, known(read(experiment, buyers(control))), None, (), promoted=None, now=NOW)
     assert blocked is not None
     assert blocked.blocked == ("control_leads",)
     assert "each context's best variant beats the control by more than 1.00%" in in_words(
-        blocked.to_json(), experiment.stop_rule
+        blocked.to_json(), experiment
     )
 
 

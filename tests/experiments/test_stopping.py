@@ -293,22 +293,23 @@ EVERY = {
             EVERY,
             figures(),
             {},
-            "stopping is recommended: 1000 a week at most is left to win; choosing socks loses 5 a unit;"
-            " socks is the best with probability 0.8; some variant beats the control by more than 1.00% with"
+            "stopping is recommended: €10.00 a week at most is left to win; choosing socks loses €0.05 a"
+            " unit; socks is the best with probability 0.8; some variant beats the control by more than 1.00% with"
             " probability 0.9 only; the date 2026-04-01T00:00:00+00:00 has come",
         ),
-        (PROMOTING, figures(), {}, "socks was promoted by the stop rule: choosing socks loses 5 a unit"),
+        (PROMOTING, figures(), {}, "socks was promoted by the stop rule: choosing socks loses €0.05 a unit"),
         (
             PROMOTING,
             figures(leader="none"),
             {},
-            "stopping is recommended: choosing none loses 5 a unit (not promoted: the control leads)",
+            "stopping is recommended: choosing none loses €0.05 a unit (not promoted: the control leads)",
         ),
         (
             PROMOTING,
             figures(),
             {"entries": HELD[:1]},
-            "stopping is recommended: choosing socks loses 5 a unit (not promoted: refund_rate is not held)",
+            "stopping is recommended: choosing socks loses €0.05 a unit (not promoted: refund_rate is"
+            " not held)",
         ),
         (
             PROMOTING,
@@ -320,4 +321,4 @@ EVERY = {
 )
 def test_every_state_is_said_in_a_sentence(rule: Any, found: Any, more: Any, words: str) -> None:
     experiment = ruled(**rule)
-    assert in_words(decided(experiment, found, **more).to_json(), experiment.stop_rule) == words
+    assert in_words(decided(experiment, found, **more).to_json(), experiment) == words
