@@ -305,7 +305,7 @@ def test_the_same_seed_gives_the_same_draws(stage: Stage, sampler: Sampler) -> N
 def test_chains_that_cannot_be_trusted_are_refused(stage: Stage, sampler: Sampler) -> None:
     """The real sampler on the real model: large steps diverge, few draws are too few."""
     good = sampler.sample(stage, 1)
-    assert "r_hat" not in {r.code for r in module._unmixed("x", mixing(good.values, good.divergences))}
+    assert mixing(good.values, good.divergences).r_hat < 1.05, "as near to 1 as two short chains come"
     sparse = replace(stage, prior=StagePrior((-2.0, 2.0)), n=np.full(6, 2.0), s1=np.array([0.0, 2.0] * 3))
     wild = sampler.sample(sparse, 1, target_accept=0.1)
     assert wild.divergences
