@@ -294,8 +294,8 @@ EVERY = {
             figures(),
             {},
             "stopping is recommended: €10.00 a week at most is left to win; choosing socks loses €0.05 a"
-            " unit; socks is the best with probability 0.8; some variant beats the control by more than 1.00% with"
-            " probability 0.9 only; the date 2026-04-01T00:00:00+00:00 has come",
+            " unit; socks is the best with probability 0.8; some variant beats the control by more than 1.00%"
+            " with probability 0.9 only; the date 2026-04-01T00:00:00+00:00 has come",
         ),
         (PROMOTING, figures(), {}, "socks was promoted by the stop rule: choosing socks loses €0.05 a unit"),
         (
