@@ -1,5 +1,6 @@
 """Open cohorts under a delay model: against the truth of simulated shops, by hand, and with planted bugs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 
 from experiments.ages import HOURS
 from experiments.analysis import development
-from experiments.analysis.delay import delay_curves
+from experiments.analysis.delay import DelayCurve, delay_curves
 from experiments.analysis.development import Development, development_of, shrunk_rates
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.objective import allocation_posteriors
@@ -25,7 +26,9 @@ from experiments.model import (
     PolicySettings,
 )
 from experiments.posteriors.beta import Beta
+from experiments.posteriors.protocol import Posterior
 from experiments.statistics import Cell
+from tests.experiments import late_shop
 from tests.experiments.cells import experiment_of
 from tests.experiments.late_shop import DAY, START, LateUnits, cells_at, instant, late_units
 from tests.statistical import standard_errors_off
@@ -213,25 +216,60 @@ def test_young_orders_carry_the_refunds_to_be_expected(objective):
     )
 
 
-def test_expected_refunds_widen_the_posterior_by_their_own_uncertainty():
+def one_by_one(shop: list[LateUnits], cells: list[Cell], mean: Callable[[], float]) -> float:
+    """The jackknife's variance of a mean: what it does when each unit of the shop is left out in turn."""
+    whole, found = mean(), 0.0
+    of = {units.variant: units for units in shop}
+    for cell in cells:
+        orders, gone = cell.moments.sum("orders"), cell.moments.sum("refunded_orders")
+        counts = {(0, 0): cell.moments.sum("units") - orders, (1, 0): orders - gone, (1, 1): gone}
+        for kind, count in counts.items():
+            if count:
+                vector = late_shop._vector(of[cell.key.variant], *kind)
+                cell.moments.add_unit(vector, -1)
+                found += count * (mean() - whole) ** 2
+                cell.moments.add_unit(vector)
+    return found
+
+
+@pytest.mark.parametrize("objective", ["margin_per_unit", "revenue_per_unit", "aov_net"])
+def test_expected_refunds_are_as_uncertain_as_the_jackknife_finds(objective: str) -> None:
+    """Curves held, of units that all have had the time to order; the planted bug takes what refunds the past
+    taught for independent of the past itself.
+    """
     rng = np.random.default_rng(9)
-    now = 20 * DAY
+    now, days = 19 * DAY, 16
     shop = [
-        late_units(rng, key, anchors(rng, [100] * 20, 20), rate=0.3, delay=DAY, refund=0.3) for key in KEYS
+        late_units(rng, key, anchors(rng, [per_day] * days, days), rate=0.5, delay=DAY / 2, refund=0.3)
+        for key, per_day in (("none", 50), ("socks", 200))
     ]
     cells = cells_at(shop, now, KEYS)
-    found = allocation_posteriors(learning("margin_per_unit"), cells, KEYS, time_zone="UTC", now=instant(now))
+    reached = [0.05 * k for k in range(20)] + [1.0] * 5
+    curve = {key: DelayCurve(37 * DAY, tuple(reached)) for key in KEYS}
+    none: dict[str, DelayCurve] = {key: DelayCurve(7 * DAY, (0.0, *[1.0] * 24)) for key in KEYS}
 
-    def sure(*args: dict[str, float]) -> dict[str, tuple[float, float]]:
-        return {key: (rate, 0.0) for key, (rate, _) in shrunk_rates(*args).items()}
+    def fixed(cohorts: object, horizon_s: float) -> dict[str, DelayCurve]:
+        return curve if horizon_s > 8 * DAY else none
 
-    with mock.patch.object(development, "shrunk_rates", sure):
-        known = allocation_posteriors(
-            learning("margin_per_unit"), cells, KEYS, time_zone="UTC", now=instant(now)
-        )
-    for key in KEYS:
-        assert found.posteriors[key].mean == pytest.approx(known.posteriors[key].mean)
-        assert found.posteriors[key].variance > 1.02 * known.posteriors[key].variance
+    def read() -> Posterior:
+        found = allocation_posteriors(learning(objective), cells, KEYS, time_zone="UTC", now=instant(now))
+        return found.posteriors["socks"]
+
+    def apart(*args: dict[str, float]) -> dict[str, tuple[float, float, float]]:
+        lost, squares, seen = args
+        whole = sum(squares.values()) / sum(seen.values())
+        return {
+            key: (rate, 0.0, rest + whole * growth**2 * seen[key])
+            for key, (rate, growth, rest) in shrunk_rates(lost, squares, seen).items()
+        }
+
+    with mock.patch.object(development, "delay_curves", fixed):
+        wanted = one_by_one(shop, cells, lambda: read().mean)
+        found = read().variance
+        with mock.patch.object(development, "shrunk_rates", apart):
+            bug = read().variance
+    assert found == pytest.approx(wanted, rel=0.01)
+    assert bug < 0.9 * wanted
 
 
 def test_refund_shares_by_hand():
@@ -242,14 +280,16 @@ def test_refund_shares_by_hand():
     """
     seen, lost = {"a": 100.0, "b": 100.0}, {"a": 10.0, "b": 30.0}
     assert shrunk_rates(lost, {"a": 200.0, "b": 200.0}, seen) == {
-        "a": pytest.approx((0.2, 0.01)),
-        "b": pytest.approx((0.2, 0.01)),
+        "a": pytest.approx((0.2, 1 / 200, 0.01 - 2.0 * 100 / 200**2)),
+        "b": pytest.approx((0.2, 1 / 200, 0.005)),
     }
     parted = shrunk_rates(lost, {"a": 20.0, "b": 20.0}, seen)
-    assert parted["a"] == pytest.approx((0.9 * 0.1 + 0.1 * 0.2, 0.9 * 0.002 + 0.1 * 0.001))
+    growth = 0.9 / 100 + 0.1 / 200
+    left = 0.9 * 0.002 + 0.1 * 0.001 - growth**2 * 0.2 * 100
+    assert parted["a"] == pytest.approx((0.9 * 0.1 + 0.1 * 0.2, growth, left))
     new = shrunk_rates(lost | {"c": 0.0}, {"a": 20.0, "b": 20.0, "c": 0.0}, seen | {"c": 0.0})
-    assert new["c"] == pytest.approx((0.2, 0.018 + 0.001))
-    assert shrunk_rates({"a": 0.0}, {"a": 0.0}, {"a": 50.0}) == {"a": (0.0, 0.0)}
+    assert new["c"] == pytest.approx((0.2, 1 / 200, 0.018 + 0.001))
+    assert shrunk_rates({"a": 0.0}, {"a": 0.0}, {"a": 50.0}) == {"a": (0.0, 1 / 50, 0.0)}
     assert shrunk_rates({"a": 1.0}, {"a": 1.0}, {"a": 50.0})["a"][0] == 0.02
     assert shrunk_rates({"a": 0.0}, {"a": 0.0}, {"a": 0.0}) == {}
 
