@@ -79,8 +79,8 @@ def section(document: Json, report: Json, newest: Json, done: Json) -> None:
     if files:
         notes.append(
             f"All draws, on the service's machine: {files.get('netcdf')} (ArviZ) and {files.get('parquet')}. "
-            f"GET /v1/experiments/{done.get('experiment')}/analyses/{done.get('id')}/draws.nc and draws.parquet "
-            "send them; docs/pooled.ipynb opens both."
+            f"GET /v1/experiments/{done.get('experiment')}/analyses/{done.get('id')}/draws.nc "
+            "and .../draws.parquet send them; docs/pooled.ipynb opens both."
         )
     st.html(
         markup.block("".join(f'<div class="muted small rl-path">{markup.text(one)}</div>' for one in notes))
