@@ -6,6 +6,7 @@ import io
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -33,10 +34,11 @@ pytest.importorskip("pymc", reason="it is in the extra `analysis`")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Database:
+def ledger(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
     database.migrate()
-    return database
+    yield database
+    database.close()
 
 
 def queued(ledger: Database, *, experiment: int = 1, **settings: Any) -> int:
