@@ -120,7 +120,7 @@ def test_base_install_carries_neither_pymc_nor_streamlit() -> None:
     assert {"litestar", "numpy", "sqlmodel"} <= base
     assert not base & {*HEAVY, "pytest", "ruff", "playwright"}
     analysis = {Requirement(text).name for text in project["optional-dependencies"]["analysis"]}
-    assert analysis == {"arviz", "h5netcdf", "nutpie", "pyarrow", "pymc"}
+    assert analysis == {"arviz", "h5netcdf", "h5py", "nutpie", "pyarrow", "pymc"}
 
 
 def test_lock_is_universal_hashed_and_names_no_place() -> None:
