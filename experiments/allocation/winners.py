@@ -1,6 +1,6 @@
 """Which arm wins how many published draws: the loop of a decision by context, for Numba to compile.
 
-Where Numba is installed the loop is compiled once per process and takes less than half the time of the array
+Where Numba is installed the loop is compiled once per process and takes about half the time of the array
 operations in `contextual`. It leaves to them the draws that single precision cannot decide, so that the
 counts are the same with it and without, and a replay may use either.
 """
