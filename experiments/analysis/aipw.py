@@ -39,6 +39,7 @@ from experiments.analysis.inverse import FIELDS, Inverse, by_context, is_kept
 from experiments.analysis.metrics import MetricDefinition
 from experiments.analysis.reading import Reading, Reason, is_adaptive, missing_reason, read_metric
 from experiments.analysis.strata import MIN_UNITS, Table, set_strata, tabulate
+from experiments.analysis.sums import ROUNDING
 from experiments.model import Experiment, MetricKind, PolicyKind
 from experiments.posteriors.normal import StudentT
 from experiments.posteriors.protocol import FloatArray
@@ -154,7 +155,9 @@ class _Side:
         _, _, _, _, one, x, y, xx, xy, yy = self.sums
         level = self.earlier[0] - ratio * self.earlier[1]
         spread = xx - 2.0 * ratio * xy + ratio * ratio * yy
-        return np.maximum(0.0, spread - 2.0 * level * (x - ratio * y) + level * level * one)
+        found = spread - 2.0 * level * (x - ratio * y) + level * level * one
+        # Of orders that are all alike only the rounding of these terms is left, which is not a spread
+        return np.where(found > ROUNDING * (xx + ratio * ratio * yy + level * level * one), found, 0.0)
 
     def denominator_squares(self) -> FloatArray:
         """Sum over the arm's units of ((y - my) / p)^2 by epoch."""

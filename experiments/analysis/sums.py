@@ -12,6 +12,8 @@ from experiments.statistics import Cell, CellKey, Moments, product_name
 
 WEIGHT_ONE = 1 << 32
 """A weight of 1."""
+ROUNDING = 1e-13
+"""The part of a sum of squares that its rounding may leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,10 @@ class PairSums:
                 (self.yy, self.y, self.y),
             )
         )
-        scale = self.scale
-        return max(0.0, scale * scale * sxx - 2.0 * ratio * scale * sxy + ratio * ratio * syy)
+        above, below = self.scale * self.scale * sxx, ratio * ratio * syy
+        found = above - 2.0 * ratio * self.scale * sxy + below
+        # Of orders that are all alike only the rounding of the ratio is left, which is not a spread
+        return found if found > ROUNDING * abs(above + below) else 0.0
 
 
 Atom = tuple[str, int, int]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from experiments.posteriors.beta import Beta
-from experiments.posteriors.normal import StudentT
+from experiments.posteriors.normal import LOST, StudentT
 from experiments.posteriors.protocol import FloatArray, Posterior
 from experiments.posteriors.quadrature import edges_of, nodes_cut_at, nodes_of
 from experiments.posteriors.roots import root_between
@@ -26,6 +26,8 @@ _REACH = 4.0
 _FEW = 4.0
 """Degrees of freedom up to which a Student-t has no fourth moment."""
 _ROOT_2_PI = sqrt(2.0 * pi)
+_DOUBLINGS = 200
+"""A search for the other side of a quantile ends here: 10^60 widths away there is no probability left."""
 _FLAT = 1e-6
 """Density times width below which a step of Newton's method leads nowhere."""
 
@@ -52,7 +54,8 @@ class Difference:
         def start(z: FloatArray) -> FloatArray:
             return self.mean() + width * _score_of_sum(z, (self.a, self.a.width), (self.b, self.b.width))
 
-        return _quantiles(self.cdf, self.density, q, start, width)
+        size = max(abs(self.a.mean), abs(self.b.mean))
+        return _quantiles(self.cdf, self.density, q, start, 0.0 if width < LOST * size else width)
 
     def mean(self) -> float:
         """Difference of the means."""
@@ -121,7 +124,9 @@ class RatioMinusOne:
             root = np.sqrt((b * spread_a) ** 2 + (a * spread_b) ** 2 - (z * spread_a * spread_b) ** 2)
             return (a * b + z * root) / (b * b - (z * spread_b) ** 2) - 1.0
 
-        return _quantiles(self.cdf, self.density, q, start, hypot(spread_a, spread_b * a / b) / b)
+        width = hypot(spread_a, spread_b * a / b) / b
+        size = max(1.0, abs(a / b))
+        return _quantiles(self.cdf, self.density, q, start, 0.0 if width < LOST * size else width)
 
     def mean(self) -> float:
         """E[theta_a] E[1 / theta_b] - 1.
@@ -250,6 +255,8 @@ def _score_of_sum(z: FloatArray, *terms: tuple[Posterior, float]) -> FloatArray:
     part of the squared scales (Cornish & Fisher 1938); of one term z + (z^3 + z) / 4 df.
     """
     total = sum(scale * scale for _, scale in terms)
+    if total == 0.0:
+        return z
     heavy = [
         (scale * scale / total, of.df)
         for of, scale in terms
@@ -287,13 +294,14 @@ def _by_newton(
 
 
 def _quantile(cdf: Callable[[ArrayLike], FloatArray], level: float, centre: float, width: float) -> float:
-    low, high, step = centre - 4 * width, centre + 4 * width, 8 * width
-    while float(cdf(low)) > level:
-        low, step = low - step, 2 * step
-    while float(cdf(high)) < level:
-        high, step = high + step, 2 * step
-
     def excess(x: float) -> float:
         return float(cdf(x)) - level
 
-    return root_between(excess, low, high, within=1e-12 * width)
+    def beyond(side: float) -> float:
+        for doubling in range(_DOUBLINGS):
+            x = centre + side * 4.0 * 2.0**doubling * width
+            if side * excess(x) >= 0.0:
+                return x
+        raise ArithmeticError(f"no {level} quantile within {_DOUBLINGS} doublings of {width} about {centre}")
+
+    return root_between(excess, beyond(-1.0), beyond(1.0), within=1e-12 * width)

@@ -36,11 +36,15 @@ Numbers = float | FloatArray
 
 _NORMAL = 1e16
 """From so many degrees of freedom on a Student-t is the Normal to the last digit."""
+LOST = 1e-14
+"""A scale below this part of the location is lost in its rounding: no number lies between the quantiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudentT:
     """Student-t with location, scale and degrees of freedom; df = inf is the Normal, scale = 0 a point.
+
+    A scale that is lost in the rounding of the location is taken as 0.
 
     >>> posterior = StudentT(location=2.0, scale=1.0, df=5.0)
     >>> float(posterior.cdf(2.0)), round(posterior.variance, 4)
@@ -54,6 +58,8 @@ class StudentT:
     def __post_init__(self) -> None:
         if not (isfinite(self.location) and 0 <= self.scale < inf and self.df > 0):
             raise ValueError(f"not a Student-t: location {self.location}, scale {self.scale}, df {self.df}")
+        if self.scale < LOST * abs(self.location):
+            object.__setattr__(self, "scale", 0.0)
 
     @property
     def mean(self) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from math import asinh, hypot
+from math import asinh, hypot, inf, nextafter
 from typing import TypeGuard
 
 import numpy as np
@@ -147,7 +147,8 @@ def short_panels(arms: Arms, low: float, high: float) -> FloatArray:
     edges, at = [low], low
     while at < high:
         cores = [core for core in cores if at < core[1]]
-        at = min([max(start, at + step) for start, _, step in cores], default=high)
+        step_to = min([max(start, at + step) for start, _, step in cores], default=high)
+        at = max(step_to, nextafter(at, inf))  # a core may be narrower than the rounding of where it lies
         edges.append(at)
     edges[-1] = high
     return np.array(edges)

@@ -12,6 +12,7 @@ from experiments.analysis.adaptive import Method, aipw_of, parting
 from experiments.analysis.aipw import increments, pair_by_aipw
 from experiments.analysis.cohorts import cohort_of
 from experiments.analysis.comparison import Pair
+from experiments.analysis.estimates import Estimate
 from experiments.analysis.inverse import by_shares, shares_by_place
 from experiments.analysis.metrics import metric_definitions
 from experiments.analysis.read_out import read_out
@@ -254,3 +255,29 @@ def test_parting_is_calibrated_where_nothing_drifts():
         apart.append(found)
     low, high = stats.chi2(200).ppf([0.0005, 0.9995])
     assert low < sum(gap * gap for gap in apart) < high
+
+
+@pytest.mark.parametrize("per_epoch", [397, 400, 1003])
+def test_orders_that_are_all_alike_have_no_spread_whatever_rounding_leaves(per_epoch: int) -> None:
+    """Every order is of 49.99 with a margin of 29.97, at propensities that are no round numbers."""
+    rng = np.random.default_rng(12)
+    cells: list[Cell] = []
+    served: Served = {}
+    for epoch in range(5):
+        share = float(rng.uniform(0.15, 0.85))
+        served[epoch, BOTH, ""] = {"none": 1 - share, "socks": share}
+        sizes = rng.multinomial(per_epoch, [1 - share, share])
+        for key, n in zip(KEYS, sizes, strict=True):
+            bought = (rng.random(n) < 0.3).astype(np.int64)
+            money = {"orders": bought, "revenue": 4999 * bought, "net_revenue": 4999 * bought}
+            day = DAY + timedelta(days=epoch)
+            cells.append(cell_of(key, n=n, candidates=KEYS, epoch=epoch, day=day, **money))
+    definition, cohort = metric_definitions(ADAPTIVE)["aov"], cohort_of(cells)
+    stratified = read_metric(ADAPTIVE, cohort, definition, by_epoch=True, seed=1)
+    for reading in (read(cells, served, "aov"), stratified):
+        for key in KEYS:
+            own = reading.own[key]
+            assert isinstance(own, Estimate)
+            assert own.figure == pytest.approx(4999.0, rel=1e-12)
+            assert own.posterior is None
+        assert reading.pairs["socks"] is Reason.INSUFFICIENT_DATA

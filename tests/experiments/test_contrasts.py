@@ -12,6 +12,7 @@ from experiments.posteriors.compare import (
     Difference,
     RatioMinusOne,
     difference,
+    prob_best,
     prob_greater,
     ratio_minus_one,
 )
@@ -165,3 +166,38 @@ def test_quantiles_of_near_normal_posteriors_take_few_integrals(
     ends = contrast.interval(0.95)
     assert taken[0] <= most
     np.testing.assert_allclose(cdf(contrast, ends), [0.025, 0.975], atol=1e-12)
+
+
+@pytest.mark.parametrize(("scale_a", "scale_b"), [(3.8e-6, 2.4e-14), (2.4e-14, 3.8e-6), (1e-20, 0.0)])
+def test_a_posterior_narrower_than_the_rounding_of_its_location_is_a_point(
+    scale_a: float, scale_b: float
+) -> None:
+    """Orders that are all alike: what rounding leaves is no spread, and a search for its quantiles ends."""
+    a, b = StudentT(5000.0, scale_a), StudentT(5000.0, scale_b)
+    wide = max(a.scale, b.scale)
+    assert wide == (0.0 if max(scale_a, scale_b) == 1e-20 else 3.8e-6)
+    low, high = difference(a, b).interval()
+    assert (low, high) == pytest.approx((-1.959964 * wide, 1.959964 * wide), abs=1e-11)
+    lift = ratio_minus_one(a, b)
+    assert lift is not None
+    assert lift.interval() == pytest.approx((low / 5000, high / 5000), rel=1e-5, abs=1e-15)
+
+
+def test_points_apart_by_more_than_their_widths_compare_as_points() -> None:
+    near_zero, far = StudentT(0.0, 1e-120), StudentT(5000.0, 0.0)
+    assert difference(near_zero, far).interval() == (-5000.0, -5000.0)
+    assert prob_greater(far, near_zero) == 1.0
+    arms = [StudentT(1e6, 3.0), StudentT(1.0, 1e-13), StudentT(2.0, 0.2)]
+    assert prob_best(arms).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_a_search_that_finds_no_quantile_ends() -> None:
+    class NeverReached(StudentT):
+        def cdf(self, x: ArrayLike) -> FloatArray:
+            return np.minimum(super().cdf(x), 0.5)
+
+        def sf(self, x: ArrayLike) -> FloatArray:
+            return np.maximum(super().sf(x), 0.5)
+
+    with pytest.raises(ArithmeticError, match=r"no 0\.975 quantile"):
+        difference(NeverReached(0.0, 4.0), StudentT(0.0, 1.0)).interval()
