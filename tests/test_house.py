@@ -28,6 +28,7 @@ from service.entry import GROUP
 from service.openapi import openapi_document
 from service.settings import Settings
 from service.store_settings import StoreDocument
+from sim.sim_command import SUBCOMMANDS
 from tests.markdown import blocks
 
 ROOT = Path(__file__).parents[1]
@@ -154,10 +155,13 @@ def test_every_entry_point_is_installed_and_every_command_helps() -> None:
         assert re.search(rf"^  {name} ", listed.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted([*COMMANDS, *(f"sim {name}" for name in SUBCOMMANDS)]))
 def test_command_helps_and_all_its_options_are_documented(name: str) -> None:
-    command = COMMANDS[name].load()
-    result = _python("-m", "service.entry", name, "--help")
+    first, *below = name.split()
+    command = COMMANDS[first].load()
+    for part in below:
+        command = command.get_command(click.Context(command), part)
+    result = _python("-m", "service.entry", *name.split(), "--help")
     assert result.returncode == 0, result.stderr
     section = _section(CONFIGURATION, f"### rialto {name}")
     for parameter in command.params:
