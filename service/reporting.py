@@ -22,7 +22,7 @@ from service.alarms import alarms_of
 from service.assigning import SHARE_TOTAL
 from service.catalogue import LiveExperiment
 from service.clock import to_datetime, to_wire
-from service.jobs.watching import past_experiments
+from service.jobs.past import past_experiments
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, first_versions, read_cells
 from service.ledger.late import late_events_of

@@ -19,32 +19,26 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from experiments.allocation.breakers import BreakerState, Mark, breaker_of, judged, mark_of
+from experiments.allocation.breakers import Mark, mark_of
 from experiments.allocation.capping import new_caps
-from experiments.allocation.drift import reading_as, watch_drift
-from experiments.allocation.guarding import Guarded, guard
-from experiments.allocation.proposal import Proposal, holding, propose
-from experiments.allocation.published import Cause, PolicyVersion, same_shares
-from experiments.allocation.ramps import Growth, caps_of, grown, growth_of
-from experiments.allocation.warm_start import WarmPriors
-from experiments.analysis.reading import is_adaptive
+from experiments.allocation.published import Cause, PolicyVersion
+from experiments.allocation.publishing import Body, tripped, worth_publishing
+from experiments.allocation.stepping import Decided, Known, Standing, decide, first_version, numbered
 from experiments.fold import Caps, micros
 from experiments.model import BreakerAction, Lifecycle, VariantState
 from experiments.statistics import Cell
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.clock import to_datetime
 from service.context import Service
-from service.jobs.exploring import exploration_of
+from service.jobs.exploring import exploration_of, sampled_contexts
 from service.jobs.guardrail_changes import record_changes
 from service.jobs.operations import answered, marks_of, note
-from service.jobs.versions import Body, last_body, may_move, publish, tripped, worth_publishing
-from service.jobs.watching import stop_of, stop_to_json, warm_of
+from service.jobs.past import past_of
+from service.jobs.versions import last_body, may_move, publish
 from service.ledger import schema
 from service.ledger.cells import candidate_sets, read_cells
 from service.ledger.folds import mark_all
 from service.ledger.statements import upsert
-
-_EDITS = (Cause.EDITED, Cause.ADDED, Cause.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +91,14 @@ def stepped_name(experiment_no: int) -> str:
 def publish_first(connection: Connection, store_no: int, experiment_no: int, now_us: int) -> None:
     """Publish version 1 of an experiment that starts."""
     live = _live(load_store(connection, store_no), experiment_no)
-    warm = warm_of(connection, live, [], now_us)
-    ramps = grown(live.experiment, [], _active(live), None, [], now_us=now_us, is_start=True)
-    guarded = Guarded(capped=caps_of(ramps, live.experiment.policy.ramp, {}))
-    proposal = _propose(live, [], [], guarded, None, now_us, warm)
-    version = PolicyVersion(
-        number=1,
-        epoch=1,
-        published_at_us=now_us,
-        cause=Cause.STARTED,
-        control=live.experiment.control.key,
-        sets=proposal.sets,
-        segments=proposal.segments,
-        contextual=proposal.contextual,
-        capped=guarded.capped,
+    version, body = first_version(
+        live.experiment,
+        _active(live),
+        added=frozenset(live.added),
+        past=past_of(connection, live, []),
+        time_zone=live.time_zone,
+        now_us=now_us,
     )
-    grew = [growth.to_json(live.experiment.policy.ramp) for growth in ramps]
-    body = Body(proposal.held, proposal.burn_in, [], None, warm_start=warm.entries or None, ramps=grew)
     explored = exploration_of(connection, live, version, [], None, None)
     publish(connection, experiment_no, version, replace(body, exploration=explored))
 
@@ -133,10 +118,11 @@ def republish(
     promoted = promote if cause is Cause.PROMOTED else (before.get("promoted") if keeps else None)
     cells = read_cells(connection, live)
     mark = mark_of(live.experiment, cells, now_us)  # nothing is said here of the service's answers
-    version, body, killed = _decide(connection, live, cells, before, promoted, cause, mark)
-    explored = exploration_of(connection, live, version, cells, before, body.promoted)
-    body = replace(body, exploration=explored)
-    _write(connection, store_no, Step(live, now_us, _numbered(live, version), body, killed, {}, mark))
+    assert live.policy is not None
+    decided = _decide(connection, live, cells, before, promoted, cause, mark)
+    explored = exploration_of(connection, live, decided.version, cells, before, decided.body.promoted)
+    body, version = replace(decided.body, exploration=explored), numbered(live.policy, decided.version)
+    _write(connection, store_no, Step(live, now_us, version, body, decided.killed, {}, mark))
 
 
 def _step(connection: Connection, live: LiveExperiment, now_us: int, answers: tuple[int, int]) -> Step:
@@ -145,18 +131,18 @@ def _step(connection: Connection, live: LiveExperiment, now_us: int, answers: tu
     promoted = before.get("promoted")
     moves = may_move(connection, live, live.policy, now_us)
     mark = mark_of(live.experiment, cells, now_us, answers=answers[0], fallbacks=answers[1])
-    version, body, killed = _decide(
-        connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=moves
-    )
-    chosen = worth_publishing(live.policy, version, before, body, may_move=moves)
-    numbered = None if chosen is None else _numbered(live, chosen)
+    decided = _decide(connection, live, cells, before, promoted, Cause.SHARES_MOVED, mark, may_promote=moves)
+    body, version = decided.body, None
+    chosen = worth_publishing(live.policy, decided.version, before, body, may_move=moves)
     if chosen is not None:
+        version = numbered(live.policy, chosen)
         explored = exploration_of(connection, live, chosen, cells, before, body.promoted, recounts=True)
         body = replace(body, exploration=explored)
     pauses = live.experiment.policy.breakers.action is BreakerAction.PAUSE and bool(
         tripped(body.breakers) - tripped(before.get("breakers") or ())
     )
-    return Step(live, now_us, numbered, body, killed, _new_caps(live, cells, now_us), mark, pauses)
+    caps = _new_caps(live, cells, now_us)
+    return Step(live, now_us, version, body, decided.killed, caps, mark, pauses)
 
 
 def _decide(
@@ -169,164 +155,21 @@ def _decide(
     mark: Mark,
     *,
     may_promote: bool = False,
-) -> tuple[PolicyVersion, Body, frozenset[str]]:
-    """The version these cells ask for, and the variants its guardrails kill.
-
-    Only a step promotes by the stop rule, not what a person changed for another reason, and none whose data
-    is not trusted.
-    """
+) -> Decided:
+    """The version these cells ask for, and the variants its guardrails kill."""
     assert live.policy is not None
-    now_us = mark.at_us
-    drift = _drift(live, cells, before, now_us)
-    is_discounting = bool(drift and drift["discounting"])
-    live = replace(live, experiment=reading_as(live.experiment, discounting=is_discounting))
-    assert live.policy is not None
-    guarded = guard(
-        live.experiment,
+    standing = Standing(
+        live.experiment, live.policy, before, _active(live), frozenset(live.added), live.time_zone
+    )
+    known = Known(
         cells,
-        _active(live),
-        before["guardrails"],
-        live.policy,
-        time_zone=live.time_zone,
-        now=to_datetime(now_us),
+        list(candidate_sets(connection, live.experiment_no).values()),
+        mark,
+        marks_of(connection, live.experiment_no, mark.at_us),
+        past_of(connection, live, cells),
+        lambda: sampled_contexts(connection, live),
     )
-    states = dict(live.variant_states) | dict.fromkeys(guarded.killed, VariantState.KILLED)
-    live = replace(live, variant_states=states)
-    if promoted is not None and states.get(promoted) is not VariantState.ACTIVE:
-        promoted = None
-    ramps = _ramps(live, cells, before, guarded, now_us)
-    guarded = replace(guarded, capped=_capped(live, ramps, guarded))
-    breakers = _breakers(connection, live, before, mark)
-    seen = list(candidate_sets(connection, live.experiment_no).values())
-    warm = warm_of(connection, live, cells, now_us)
-    proposal = _propose(live, cells, seen, guarded, promoted, now_us, warm)
-    stop = stop_of(
-        connection,
-        live,
-        cells,
-        before,
-        guarded,
-        warm,
-        is_burn_in=proposal.burn_in,
-        promoted=promoted,
-        may_promote=may_promote and not any(state.is_tripped for state in breakers),
-        now_us=now_us,
-    )
-    if stop is not None and stop.promote is not None and promoted is None:
-        promoted = stop.promote
-        proposal = _propose(live, cells, seen, guarded, promoted, now_us, warm)
-    assert live.policy is not None
-    if promoted is None and is_adaptive(live.experiment):
-        proposal = _holding(proposal, guarded, live.policy, breakers)
-    version = _next_version(live, proposal, guarded, cause, now_us)
-    body = Body(
-        proposal.held,
-        proposal.burn_in,
-        guarded.entries,
-        promoted,
-        drift,
-        draws=proposal.draws,
-        ramps=[growth.to_json(live.experiment.policy.ramp) for growth in ramps],
-        breakers=[state.to_json() for state in breakers],
-        newcomers=sorted(proposal.newcomers),
-        warm_start=warm.entries or None,
-        stop=stop_to_json(live, stop, before, now_us),
-    )
-    return version, body, guarded.killed
-
-
-def _next_version(
-    live: LiveExperiment, proposal: Proposal, guarded: Guarded, cause: Cause, now_us: int
-) -> PolicyVersion:
-    """The proposal as the next version; whether it opens a new epoch is found by comparing shares."""
-    assert live.policy is not None
-    return PolicyVersion(
-        number=live.policy.number + 1,
-        epoch=live.policy.epoch,
-        published_at_us=now_us,
-        cause=cause,
-        control=live.experiment.control.key,
-        sets=proposal.sets,
-        segments=proposal.segments,
-        contextual=proposal.contextual,
-        capped=guarded.capped,
-        killed=frozenset(k for k, state in live.variant_states.items() if state is not VariantState.ACTIVE),
-    )
-
-
-def _ramps(
-    live: LiveExperiment, cells: Sequence[Cell], before: Mapping[str, Any], guarded: Guarded, now_us: int
-) -> list[Growth]:
-    kept = before.get("ramps")  # versions of old have none
-    last = None if kept is None else [growth_of(plain) for plain in kept]
-    return grown(live.experiment, cells, _active(live), last, guarded.entries, now_us=now_us)
-
-
-def _capped(live: LiveExperiment, ramps: Sequence[Growth], guarded: Guarded) -> dict[str, float]:
-    caps = caps_of(ramps, live.experiment.policy.ramp, guarded.capped)
-    return {key: cap for key, cap in caps.items() if key in _active(live)}
-
-
-def _breakers(
-    connection: Connection, live: LiveExperiment, before: Mapping[str, Any], mark: Mark
-) -> list[BreakerState]:
-    marks = [*marks_of(connection, live.experiment_no, mark.at_us), mark]
-    last = [breaker_of(plain) for plain in before.get("breakers") or ()]
-    return judged(live.experiment, _active(live), marks, last)
-
-
-def _holding(
-    proposal: Proposal, guarded: Guarded, last: PolicyVersion, breakers: Sequence[BreakerState]
-) -> Proposal:
-    """The last shares while a breaker is tripped, whatever else it does."""
-    open_ones = [state for state in breakers if state.is_tripped]
-    if not open_ones:
-        return proposal
-    detail = f"the circuit breaker of {' and '.join(state.breaker.value for state in open_ones)} is tripped"
-    return holding(proposal, guarded, last, "breaker", detail)
-
-
-def _drift(
-    live: LiveExperiment, cells: Sequence[Cell], before: Mapping[str, Any], now_us: int
-) -> dict[str, Any] | None:
-    """Whether the last week contradicts what the shares rest on; versions of old have no state."""
-    if not is_adaptive(live.experiment):
-        return None
-    now = to_datetime(now_us)
-    return watch_drift(
-        live.experiment, cells, before.get("drift"), time_zone=live.time_zone, now=now
-    ).to_json()
-
-
-def _numbered(live: LiveExperiment, version: PolicyVersion) -> PolicyVersion:
-    """The version in its epoch: a new one when shares differ, or the experiment was edited."""
-    assert live.policy is not None
-    is_new = not same_shares(live.policy, version) or version.cause in _EDITS
-    return replace(version, epoch=live.policy.epoch + int(is_new))
-
-
-def _propose(
-    live: LiveExperiment,
-    cells: Sequence[Cell],
-    seen: Sequence[tuple[str, ...]],
-    guarded: Guarded,
-    promoted: str | None,
-    now_us: int,
-    warm: WarmPriors,
-) -> Proposal:
-    return propose(
-        live.experiment,
-        cells,
-        _active(live),
-        seen,
-        guarded=guarded,
-        promoted=promoted,
-        last=live.policy,
-        time_zone=live.time_zone,
-        now=to_datetime(now_us),
-        added=frozenset(live.added),
-        warm=warm,
-    )
+    return decide(standing, known, cause=cause, promoted=promoted, may_promote=may_promote)
 
 
 def _active(live: LiveExperiment) -> frozenset[str]:
