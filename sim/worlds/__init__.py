@@ -1,0 +1,1 @@
+"""Worlds: shops whose customers are simulated and whose truth is known exactly."""
