@@ -1,0 +1,61 @@
+"""A named scenario: a world, the experiment a shop would run in it, and a claim that can be false."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from experiments.model import Experiment, Offer, OfferKind, Variant
+from sim.worlds.errors import demand
+from sim.worlds.offers import Effect
+from sim.worlds.world import World
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`claim` is one sentence about what the experiment does in this world; `ground_truth` says what is so."""
+
+    key: str
+    title: str
+    claim: str
+    ground_truth: str
+    world: World
+    experiment: Experiment
+    days: int
+
+    def __post_init__(self) -> None:
+        offered = tuple(variants_of(self.world.effects, self.experiment.control.key))
+        demand(offered == self.experiment.variants, "experiment.variants", "they must be those of the world")
+        demand(self.experiment.currency == self.world.currency, "experiment.currency", "it is the world's")
+        demand(
+            self.experiment.touchpoint == self.world.touchpoint, "experiment.touchpoint", "it is the world's"
+        )
+        demand(self.days > 0, "days", "there must be at least one")
+        latest = max(effect.arrives for effect in self.world.effects)
+        demand(latest < self.days, "world.effects.arrives", "a variant must arrive before the end")
+
+    @property
+    def customers_per_day(self) -> float:
+        """How many customers come on a usual day unless the caller says otherwise."""
+        return self.world.customers_per_day
+
+    @property
+    def arrives(self) -> Mapping[str, int]:
+        """The variants that are added in mid-run, and on which day; all others are there from the start."""
+        return self.world.arrives
+
+
+def variants_of(effects: tuple[Effect, ...], control: str) -> list[Variant]:
+    """The variants of an experiment that offers what the effects say."""
+    return [Variant(effect.variant, _offer(effect), effect.variant == control) for effect in effects]
+
+
+def _offer(effect: Effect) -> Offer:
+    if effect.kind is OfferKind.NONE:
+        return Offer(OfferKind.NONE)
+    has_goods = effect.sku is not None
+    return Offer(
+        kind=effect.kind,
+        sku=effect.sku,
+        price_minor=effect.price_minor if has_goods else None,
+        cost_minor=effect.cost_minor if has_goods else None,
+        category=effect.category,
+    )
