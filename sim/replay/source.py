@@ -3,7 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -35,7 +35,7 @@ def read_rows(path: Path, mapping: ReplayMapping, limit: int | None = None) -> l
     if isinstance(time, SpreadTime):
         return _spread(list(_kept(path, mapping, limit)), time)
     rows = [
-        Row(n, _parse_time(values[time.column], time, n), values) for n, values in _kept(path, mapping, limit)
+        Row(n, parse_time(values[time.column], time, n), values) for n, values in _kept(path, mapping, limit)
     ]
     if not rows:
         raise BadFile(f"{path.name} holds no row to replay")
@@ -43,18 +43,20 @@ def read_rows(path: Path, mapping: ReplayMapping, limit: int | None = None) -> l
 
 
 def _kept(path: Path, mapping: ReplayMapping, limit: int | None) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, values in islice(_cells(path, mapping), limit):
+    for number, values in islice(cells(path, mapping.columns, mapping.delimiter, mapping.encoding), limit):
         if mapping.where.holds(values, number):
             yield number, values
 
 
-def _cells(path: Path, mapping: ReplayMapping) -> Iterator[tuple[int, dict[str, str]]]:
+def cells(
+    path: Path, columns: Iterable[str], delimiter: str, encoding: str
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Row number and cells of every row; every way a file can be broken ends in one BadFile."""
     number = 0
     try:
-        with _opened(path, mapping.encoding) as lines:
-            reader = csv.reader(lines, delimiter=mapping.delimiter, strict=True)
-            places = _places(next(reader, []), mapping)
+        with _opened(path, encoding) as lines:
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
+            places = places_of(next(reader, []), columns)
             for record in reader:
                 if not record:
                     continue
@@ -66,7 +68,7 @@ def _cells(path: Path, mapping: ReplayMapping) -> Iterator[tuple[int, dict[str, 
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadFile(f"{path.name} is a broken gzip file after row {number}: {error}") from error
     except UnicodeDecodeError as error:
-        raise BadFile(f"{path.name} is not {mapping.encoding} after row {number}: {error.reason}") from error
+        raise BadFile(f"{path.name} is not {encoding} after row {number}: {error.reason}") from error
     except csv.Error as error:
         raise BadFile(f"is not CSV: {error}", number + 1) from error
     except (OSError, LookupError) as error:
@@ -84,13 +86,15 @@ def _opened(path: Path, encoding: str) -> IO[str]:
     return path.open(encoding=text_encoding, newline="")
 
 
-def _places(header: list[str], mapping: ReplayMapping) -> list[tuple[str, int]]:
+def places_of(header: list[str], columns: Iterable[str]) -> list[tuple[str, int]]:
+    """Where each column stands; BadFile names those that are missing."""
+    wanted = sorted(set(columns))
     if not header:
         raise BadFile("the file is empty; a header row is needed")
-    missing = sorted(mapping.columns - set(header))
+    missing = [name for name in wanted if name not in header]
     if missing:
         raise BadFile(f"no column {', '.join(map(repr, missing))}; the header has {', '.join(header)}", 0)
-    return [(name, header.index(name)) for name in sorted(mapping.columns)]
+    return [(name, header.index(name)) for name in wanted]
 
 
 def _spread(cells: list[tuple[int, dict[str, str]]], time: SpreadTime) -> list[Row]:
@@ -107,7 +111,8 @@ def _spread(cells: list[tuple[int, dict[str, str]]], time: SpreadTime) -> list[R
     ]
 
 
-def _parse_time(text: str, time: ColumnTime, row: int) -> datetime:
+def parse_time(text: str, time: ColumnTime, row: int) -> datetime:
+    """A cell as an instant in UTC."""
     try:
         if time.format == "unix":
             return datetime.fromtimestamp(float(parse_decimal(text, time.column, row)), UTC)
