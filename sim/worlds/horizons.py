@@ -1,4 +1,4 @@
-"""How much of what comes later falls within a window: exact, as densities of delays are piecewise constant."""
+"""How much of what comes later falls within a window: exact, since densities are piecewise constant."""
 
 import math
 from collections.abc import Callable

@@ -18,7 +18,7 @@ class Product:
 
     def __post_init__(self) -> None:
         demand(bool(self.sku), "sku", "it must not be empty")
-        demand(self.price_minor > 0, "price_minor", "it must be above 0")
+        demand(self.price_minor >= 0, "price_minor", "it must not be below 0")
         demand(self.cost_minor >= 0, "cost_minor", "it must not be below 0")
 
 

@@ -26,6 +26,7 @@ class Outcomes:
     margin is amount - cost - refunded + recovered.
     """
 
+    shown: Ints  # index of the variant in `World.effects`
     exposed_us: Ints
     clicked_us: Ints
     took_us: Ints
@@ -68,6 +69,7 @@ def outcomes(world: World, customers: Customers, shown: Ints) -> Outcomes:
     rated_us, rating = _ratings(world, laws, customers, shown, sees, buyers, order_us)
     money = _money(world, laws, customers, place, buyers, order_us)
     return Outcomes(
+        shown=shown,
         exposed_us=np.where(sees, SEE_AFTER_US, NEVER),
         clicked_us=np.where(clicks, CLICK_AFTER_US, NEVER),
         took_us=np.where(takes, ANSWER_AFTER_US, NEVER),

@@ -11,7 +11,7 @@ from sim.worlds.world import World
 
 @dataclass(frozen=True)
 class Scenario:
-    """`claim` is one sentence about what the experiment does in this world; `ground_truth` says what is so."""
+    """`claim` is one sentence about what the experiment does in this world; `ground_truth` is what is so."""
 
     key: str
     title: str

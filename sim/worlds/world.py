@@ -122,9 +122,11 @@ class World:
         within("order_value_cv", self.order_value_cv, 0, 10)
         within("recovered", self.recovered, 0, 1)
         skus = _keys("products", [product.sku for product in self.products])
+        prices = {product.sku: product.price_minor for product in self.products}
         for index, basket in enumerate(self.baskets):
             unknown = set(basket.skus) - skus
             demand(not unknown, f"baskets[{index}].skus", f"no product {', '.join(sorted(unknown))}")
+            demand(sum(prices[sku] for sku in basket.skus) > 0, f"baskets[{index}].skus", "it costs nothing")
         is_law(tuple(basket.share for basket in self.baskets), "baskets: share")
         segments = _keys("segments", [segment.key for segment in self.segments])
         is_law(tuple(segment.share for segment in self.segments), "segments: share")
