@@ -1,0 +1,1 @@
+"""The runner: a world under the production allocator, replication by replication."""

@@ -1,0 +1,163 @@
+"""One replication: customers come, get a variant by the published shares, and the allocator learns.
+
+Time is simulated; at every step the allocator looks at the cells as the ledger's folder would have them then.
+The truth of the world goes into the results and never into a decision.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from experiments.analysis.guardrails import GuardrailState
+from experiments.analysis.read_out import read_out
+from experiments.fold import DAY_US, micros
+from experiments.model import Experiment, PolicyKind
+from sim.runner.allocating import Allocator
+from sim.runner.errors import NotSimulated
+from sim.runner.ledger import Batch, Group, SimulatedLedger
+from sim.runner.outcome import Look, Replication
+from sim.runner.settings import RunSettings, streams
+from sim.runner.tally import WHOLE, Tally
+from sim.worlds.cells import Ints
+from sim.worlds.customers import Customers, draw_customers, visitors
+from sim.worlds.outcomes import outcomes
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def replicate(settings: RunSettings, number: int) -> Replication:
+    """Run one replication by published shares; a pure function of its arguments."""
+    return _Run(settings, number).run()
+
+
+def refuse(experiment: Experiment) -> None:
+    """What the runner cannot do, said before it begins."""
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        raise NotSimulated("policy contextual", "simulate segment, or drive a service that has it")
+
+
+class _Run:
+    """The moving parts of a replication."""
+
+    def __init__(self, settings: RunSettings, number: int) -> None:
+        scenario = settings.scenario
+        refuse(scenario.experiment)
+        self._settings, self._scenario = settings, scenario
+        self._world, self._experiment = scenario.world, scenario.experiment
+        self._keys = tuple(effect.variant for effect in self._world.effects)
+        is_split = self._experiment.policy.kind is PolicyKind.SEGMENT
+        self._segments = [one.key for one in self._world.segments] if is_split else [""]
+        midnight = datetime.combine(self._world.start, datetime.min.time(), tzinfo=UTC)
+        self._start_us = micros(midnight - EPOCH)
+        self._streams = streams(settings.seed, number)
+        here = frozenset(self._keys) - frozenset(scenario.arrives)
+        self._ledger = SimulatedLedger(self._experiment)
+        self._allocator = Allocator(self._experiment, here, self._start_us)
+        self._served: dict[tuple[int, frozenset[str], str], dict[str, float]] = {}
+        self._tally = Tally(scenario, number)
+
+    def run(self) -> Replication:
+        """All days, one after the other."""
+        look_us, days = micros(self._settings.look_every), self._scenario.days
+        looks: list[Look] = []
+        for day in range(days):
+            self._newcomers(day)
+            self._day(day)
+            allocator = self._allocator
+            self._tally.ended(day, allocator.version, allocator.candidates, allocator.body["guardrails"])
+            if (day + 1) * DAY_US % look_us < DAY_US or day + 1 == days:
+                looks.append(self._look(day))
+        return self._tally.result(looks)
+
+    def _day(self, day: int) -> None:
+        """Customers of a day, and the allocator's steps between them."""
+        customers, since = self._arrivals(day), 0
+        for at_us in self._steps(day):
+            until = int(np.searchsorted(customers.arrival_us, at_us))
+            self._assign(_rows(customers, slice(since, until)))
+            since, now_us = until, self._midnight_us(day) + at_us
+            self._allocator.step(self._ledger.advance(now_us), now_us)
+            self._ledger.fix_caps(_instant(now_us))
+        self._assign(_rows(customers, slice(since, len(customers))))
+
+    def _steps(self, day: int) -> Iterator[int]:
+        """When the allocator looks that day, since midnight; the last look may be at its end."""
+        step_us = micros(self._settings.step())
+        at_us = step_us - day * DAY_US % step_us
+        while at_us <= DAY_US:
+            yield at_us
+            at_us += step_us
+
+    def _newcomers(self, day: int) -> None:
+        for variant, arrives in self._scenario.arrives.items():
+            if arrives == day:
+                at_us = self._midnight_us(day)
+                self._allocator.add(variant, self._ledger.advance(at_us), at_us)
+
+    def _arrivals(self, day: int) -> Customers:
+        rng = self._streams.customers
+        expected = visitors(self._world, day, self._settings.per_day())
+        drawn = draw_customers(self._world, day, int(rng.poisson(expected)), rng=rng)
+        return _rows(drawn, np.argsort(drawn.arrival_us, kind="stable"))
+
+    def _assign(self, customers: Customers) -> None:
+        if not len(customers):
+            return
+        version, keys = self._allocator.version, self._allocator.candidates
+        u = self._streams.assignment.random(len(customers))
+        of_segment = customers.segment if len(self._segments) > 1 else np.zeros(len(customers), np.int64)
+        place = np.zeros(len(customers), np.int64)
+        for index, segment in enumerate(self._segments):
+            shares = version.shares_for(keys, segment=segment if segment in version.segments else None)
+            self._served[version.epoch, frozenset(keys), segment] = {k: shares[k] / WHOLE for k in keys}
+            edges = np.cumsum([shares[key] for key in keys][:-1]) / WHOLE
+            rows = of_segment == index
+            place[rows] = np.searchsorted(edges, u[rows], side="right")
+        arm = np.array([self._keys.index(key) for key in keys])[place]
+        what = outcomes(self._world, customers, arm)
+        date = self._world.start + timedelta(days=customers.day)
+        midnight_us = self._midnight_us(customers.day)
+        group = of_segment * len(keys) + place
+        batch = Batch(date, version.epoch, midnight_us, customers, what, group)
+        self._ledger.enter(batch, self._groups(keys))
+        self._tally.assigned(customers.day, customers, arm, what)
+
+    def _groups(self, keys: tuple[str, ...]) -> list[Group]:
+        mask = sum(1 << self._keys.index(key) for key in keys)
+        return [Group(key, name, mask, frozenset(keys)) for name in self._segments for key in keys]
+
+    def _look(self, day: int) -> Look:
+        """The verdict, as the report would give it when the day ends."""
+        now_us, body = self._midnight_us(day + 1), self._allocator.body
+        objective = self._experiment.policy.objective
+        report = read_out(
+            self._experiment,
+            self._ledger.advance(now_us),
+            time_zone="UTC",
+            now=_instant(now_us),
+            metric=objective,
+            states={(e["metric"], e["variant"]): GuardrailState(e["state"]) for e in body["guardrails"]},
+            epoch_shares=self._served,
+            stop=body["stop"],
+            seed=self._allocator.version.number,
+        )
+        verdict = report.verdict
+        leader = next((one for one in report.variants if one.key == verdict.variant), None)
+        if leader is None:
+            return Look(day, verdict.kind, None, None, None, None)
+        lift = leader.metrics[objective].figures.lift_abs
+        return Look(day, verdict.kind, verdict.variant, lift.value, lift.ci_low, lift.ci_high)
+
+    def _midnight_us(self, day: int) -> int:
+        return self._start_us + day * DAY_US
+
+
+def _rows(customers: Customers, rows: "Ints | slice") -> Customers:
+    names = [name for name in Customers.__slots__ if name != "day"]
+    return replace(customers, **{name: getattr(customers, name)[..., rows] for name in names})
+
+
+def _instant(at_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=at_us)

@@ -1,0 +1,68 @@
+"""What a run is asked for, and the seeds of its replications."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import numpy as np
+
+from sim.worlds.scenario import Scenario
+
+
+class Evaluation(StrEnum):
+    """Which of the two evaluations of a policy decides: the shares that are served, or sampling."""
+
+    SHARES = "shares"
+    SAMPLED = "sampled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """A run of a scenario: `customers` in each replication over all its days, None for the world's number.
+
+    `cadence` is how often the allocator looks, None for the experiment's own; `look_every` how often the
+    verdict is read.
+    """
+
+    scenario: Scenario
+    seed: int = 0
+    replications: int = 20
+    customers: int | None = None
+    evaluation: Evaluation = Evaluation.SHARES
+    cadence: timedelta | None = None
+    look_every: timedelta = timedelta(days=7)
+
+    def per_day(self) -> float:
+        """Customers on a usual day."""
+        scenario = self.scenario
+        if self.customers is None:
+            return scenario.customers_per_day
+        factors = [
+            scenario.world.season.factors(scenario.world.start, day).traffic for day in range(scenario.days)
+        ]
+        return self.customers / sum(factors)
+
+    def step(self) -> timedelta:
+        """Time from one look of the allocator to the next."""
+        return self.cadence or self.scenario.experiment.policy.cadence
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The randomness of one replication: who comes, and who gets what.
+
+    Who comes does not depend on the policy: two policies under one seed meet the same customers.
+    """
+
+    customers: np.random.Generator
+    assignment: np.random.Generator
+
+
+def streams(seed: int, replication: int) -> Streams:
+    """The streams of a replication, whatever machine or order it is run in.
+
+    >>> float(streams(1, 0).customers.random()) == float(streams(1, 0).customers.random())
+    True
+    """
+    children = np.random.SeedSequence(seed, spawn_key=(replication,)).spawn(2)
+    return Streams(*(np.random.Generator(np.random.PCG64(child)) for child in children))

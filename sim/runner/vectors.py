@@ -1,0 +1,221 @@
+"""The fold of `experiments.fold` over arrays: the unit vectors of many customers, as known at an age.
+
+One customer at a time `fold_unit` takes some 50 microseconds; a year of a shop has millions. What these
+arrays say of the customers of a world is equal, to the unit, to `fold_unit` of their events (a test holds
+the two together).
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.ages import HOUR_US, HOURS, REFUNDS, binned
+from experiments.fold import HORIZONS_US, REPEAT_HORIZON_US, FoldRules
+from experiments.model import Anchor, DelayHandling
+from experiments.statistics import FIXED_POINT, MONEY_TOTALS
+from sim.runner.binning import age_bins, bins_of
+from sim.worlds.cells import Ints
+from sim.worlds.outcomes import Outcomes
+
+RATING_TOP = 10
+VECTOR = (
+    "assigned",
+    "units",
+    "exposed",
+    "clicked",
+    "took",
+    "converted",
+    "orders",
+    "revenue",
+    "refunded_orders",
+    "refunded_value",
+    "margin",
+    "refund_loss",
+    "carts",
+    "abandoned",
+    "rating_sum",
+    "ratings",
+    "pre_margin",
+    "buyer_90d",
+    "repeat_90d",
+    *HORIZONS_US,
+    *(f"{name}_capped" for name in MONEY_TOTALS),
+)
+"""The features a world's customers can have; all others are 0."""
+
+Flags = NDArray[np.bool_]
+Bins = dict[str, Ints]
+"""Histogram name -> the bin of each customer, 0 for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Customers and what happens to them, with the age at which they are looked at.
+
+    `age_us` since the arrival, (n,); an event is known once it is not younger. A negative age is somebody
+    who has not arrived.
+    """
+
+    rules: FoldRules
+    outcomes: Outcomes
+    pre_margin_minor: Ints
+    arrival_us: Ints  # since the midnight of the cohort's day
+    age_us: Ints
+
+    @cached_property
+    def anchor_us(self) -> Ints:
+        """Since the arrival; -1 where there is none yet."""
+        if self.rules.experiment.anchor is Anchor.ASSIGNMENT:
+            return np.where(self.age_us >= 0, 0, -1)
+        return np.where(self._seen(self.outcomes.exposed_us), self.outcomes.exposed_us, -1)
+
+    @cached_property
+    def order_times(self) -> Ints:
+        """Of the first and the later orders, (1 + periods, n), -1 where not known."""
+        times = np.vstack([self.outcomes.order_us, self.outcomes.repeat_us])
+        return np.where(self._seen(times), times, -1)
+
+    @cached_property
+    def order_is_in(self) -> Flags:
+        """Which of the orders count in the window, (1 + periods, n)."""
+        return self._in_window(self.order_times)
+
+    @cached_property
+    def is_refunded(self) -> Flags:
+        """Whether the first order is known to have come back."""
+        return self._seen(self.outcomes.refund_us)
+
+    @cached_property
+    def exposed(self) -> Flags:
+        """Exposed within the window."""
+        return self._in_window(np.where(self._seen(self.outcomes.exposed_us), self.outcomes.exposed_us, -1))
+
+    @cached_property
+    def totals(self) -> dict[str, Ints]:
+        """Money of the orders in the window, by name of `MONEY_TOTALS`."""
+        found = self.outcomes
+        first, later = self.order_is_in[0], self.order_is_in[1:].sum(axis=0)
+        booked = first * found.amount_minor + later * found.repeat_amount_minor
+        refunded = (first & self.is_refunded) * found.refunded_minor
+        spent = first * (found.cost_minor - self.is_refunded * found.recovered_minor)
+        return {
+            "revenue": booked,
+            "net_revenue": booked - refunded,
+            "refunded_value": refunded,
+            "margin": booked - refunded - spent - later * found.repeat_cost_minor,
+        }
+
+    def vectors(self) -> dict[str, Ints]:
+        """Feature -> (n,) integers, as `fold_unit` would find them."""
+        found, is_unit = self.outcomes, self.anchor_us >= 0
+        orders = self.order_is_in.sum(axis=0)
+        rated = self._in_window(np.where(self._seen(found.rated_us), found.rated_us, -1))
+        carts = self._in_window(np.where(self._seen(found.cart_us), found.cart_us, -1))
+        first, totals = self.order_is_in[0], self.totals
+        scores = np.array([round(FIXED_POINT * score / RATING_TOP) for score in range(RATING_TOP + 1)])
+        vector = {
+            "assigned": (self.age_us >= 0).astype(np.int64),
+            "units": is_unit.astype(np.int64),
+            "exposed": self.exposed.astype(np.int64),
+            "clicked": self._answered(found.clicked_us),
+            "took": self._answered(found.took_us),
+            "converted": (orders > 0).astype(np.int64),
+            "orders": orders,
+            "revenue": totals["revenue"],
+            "refunded_orders": (first & self.is_refunded).astype(np.int64),
+            "refunded_value": totals["refunded_value"],
+            "margin": totals["margin"],
+            "refund_loss": (first & self.is_refunded) * (found.refunded_minor - found.recovered_minor),
+            "carts": carts.astype(np.int64),
+            "abandoned": (carts & self._seen(found.abandoned_us)).astype(np.int64),
+            "rating_sum": np.where(rated, scores[np.clip(found.rating, 0, RATING_TOP)], 0),
+            "ratings": rated.astype(np.int64),
+            "pre_margin": np.where(is_unit, self.pre_margin_minor, 0),
+        }
+        return vector | self._horizons() | self._capped()
+
+    def bins(self) -> Bins:
+        """The histograms of the cell each customer adds to: money totals, ages, and hours of the day."""
+        found = {name: bins_of(total) for name, total in self.totals.items()}
+        length_us, final_us = self.rules.window_us, self.rules.final_us
+        anchor = self.anchor_us
+        ages = np.where(self.order_is_in, age_bins(self.order_times - anchor, length_us), 0)
+        found |= _counted("orders", ages)
+        back = self.outcomes.refund_us - anchor
+        counts = self.order_is_in[0] & self.is_refunded & (back <= final_us)
+        found |= _counted(REFUNDS, np.where(counts, age_bins(back, final_us), 0)[None])
+        if self.rules.experiment.policy.delay is DelayHandling.MODEL:
+            hour = (self.arrival_us + anchor) // HOUR_US
+            found[HOURS] = np.where(anchor >= 0, 1 + hour, 0)
+            first = np.where(self.order_is_in, self.order_times - anchor, np.iinfo(np.int64).max).min(axis=0)
+            any_order = self.order_is_in.any(axis=0)
+            found |= _counted("converted", np.where(any_order, age_bins(first, length_us), 0)[None])
+            slots = {"exposed": self.outcomes.exposed_us} | {
+                "clicked": self.outcomes.clicked_us,
+                "took": self.outcomes.took_us,
+            }
+            for name, at_us in slots.items():
+                has = self.exposed & (self._answered(at_us) > 0 if name != "exposed" else self.exposed)
+                since = np.maximum(at_us, self.outcomes.exposed_us) - anchor
+                found |= _counted(name, np.where(has, age_bins(since, length_us), 0)[None])
+        return found
+
+    def _seen(self, at_us: Ints) -> Flags:
+        return (at_us >= 0) & (at_us <= self.age_us)
+
+    def _in_window(self, at_us: Ints) -> Flags:
+        anchor = self.anchor_us
+        return (anchor >= 0) & (at_us >= anchor) & (at_us < anchor + self.rules.window_us)
+
+    def _answered(self, at_us: Ints) -> Ints:
+        known = self._seen(at_us) & (at_us < self.anchor_us + self.rules.window_us)
+        return (self.exposed & known).astype(np.int64)
+
+    def _horizons(self) -> dict[str, Ints]:
+        """What is counted over months: later orders, and margins."""
+        found, anchor = self.outcomes, self.anchor_us
+        is_after = (anchor >= 0) & (self.order_times >= anchor)
+        age = np.where(is_after, self.order_times - anchor, np.iinfo(np.int64).max)
+        within = (age < REPEAT_HORIZON_US).sum(axis=0)
+        spent = found.cost_minor + self.is_refunded * (found.refunded_minor - found.recovered_minor)
+        first, later = found.amount_minor - spent, found.repeat_amount_minor - found.repeat_cost_minor
+        horizons = {
+            name: (age[0] < length_us) * first + (age[1:] < length_us).sum(axis=0) * later
+            for name, length_us in HORIZONS_US.items()
+        }
+        return {
+            "buyer_90d": (within >= 1).astype(np.int64),
+            "repeat_90d": (within >= 2).astype(np.int64),
+            **horizons,
+        }
+
+    def _capped(self) -> dict[str, Ints]:
+        capped: dict[str, Ints] = {}
+        for name, total in self.totals.items():
+            low, high = self.rules.caps.get(name, (None, None))
+            is_cut = low is not None and high is not None
+            capped[f"{name}_capped"] = np.where(total != 0, np.clip(total, low, high), 0) if is_cut else total
+        return capped
+
+
+def part_of(outcomes: Outcomes, rows: Ints) -> Outcomes:
+    """The outcomes of some of the customers."""
+    return Outcomes(**{one.name: getattr(outcomes, one.name)[..., rows] for one in fields(outcomes)})
+
+
+def change_times(outcomes: Outcomes) -> Ints:
+    """When what is known of each customer changes, since the arrival: (changes, n), -1 for never."""
+    named = ("exposed_us", "clicked_us", "took_us", "cart_us", "order_us", "refund_us", "abandoned_us")
+    times = [getattr(outcomes, name) for name in (*named, "rated_us")]
+    return np.vstack([np.zeros_like(outcomes.order_us), *times, outcomes.repeat_us])
+
+
+def _counted(feature: str, bins: Ints) -> Bins:
+    """Events by bin of age: `bins` (events, n) from 1 to 24, 0 for none."""
+    found: Bins = {}
+    for number in np.unique(bins):
+        if number:
+            found[binned(feature, int(number))] = (bins == number).sum(axis=0)
+    return found
