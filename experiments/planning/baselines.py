@@ -97,9 +97,10 @@ class Shop:
             return None
         if metric == "aov":
             return Quantity(self.order_value, self.order_value_cv * self.order_value / sqrt(c))
-        kept = self.order_value * (1.0 if metric == "revenue_per_unit" else self.margin_rate or 0.0)
-        if kept == 0.0:
+        part = 1.0 if metric == "revenue_per_unit" else self.margin_rate
+        if part is None:
             return None
+        kept = self.order_value * part
         mean = c * (1 - r) * kept
         return Quantity(mean, sqrt(c * (1 - r) * kept**2 * (1 + self.order_value_cv**2) - mean**2))
 

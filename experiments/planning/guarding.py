@@ -10,8 +10,9 @@ control; by difference where the metric may be 0 or negative, so for margin):
 "Beyond m" is theta_t - (1 + m) theta_c beyond 0 in the bad direction. Expected units are those of a path
 looked at `LOOKS` times, each time with the same factor more units, from the first moment it may act until it
 has acted with a chance of all but one in a thousand. A service looks every minute and so acts a little
-sooner. Shares stay as they are: a throttled variant falls to its floor, and takes longer to kill then (ask
-again with the floor as its share). The second rule of a kill (`FLOOR_UNITS` at the floor) is not counted.
+sooner. Shares stay as they are: `kill` is of a variant that keeps its share, `kill_at_floor` of one that has
+had only its floor from the start; one that is throttled on the way lies between. The second rule of a kill
+(`FLOOR_UNITS` at the floor) is not counted, and brings the latter forward.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from experiments.planning.looking import Looks, by_factor, quantile_of
 
 LOOKS = 24
 SURELY = 0.999
+_MOST_FALL = 0.99
 ABSOLUTE = frozenset({"margin_per_unit"})
 """Planned metrics whose margins are differences, not parts of the control's figure."""
 HARM = 2.0
@@ -59,6 +61,7 @@ class GuardrailPlan:
     prob_held: float | None
     throttle: Acting | None
     kill: Acting | None
+    kill_at_floor: Acting | None
     exposed_until_kill: float | None
     loss_until_kill_minor: float | None
 
@@ -72,10 +75,11 @@ def guardrail_plan(
     power: float,
     units: float | None = None,
     change: float | None = None,
+    floor: float | None = None,
 ) -> GuardrailPlan | None:
     """Plan one guardrail; None where nothing is assumed of its metric.
 
-    `units` are those of the whole test, for `prob_held`. A change of `HARM` times the kill margin by default.
+    `units` are those of the whole test, for `prob_held`; `floor` the least share of a variant. A change of `HARM` times the kill margin by default.
     """
     control = baseline.quantity(guardrail.metric)
     if control is None:
@@ -83,32 +87,37 @@ def guardrail_plan(
     bad = -baseline.sign(guardrail.metric)
     is_absolute = guardrail.metric in ABSOLUTE
     harm = HARM * guardrail.kill if change is None else change
-    part = harm / control.mean if is_absolute else harm
+    part = harm / control.mean if is_absolute else min(harm, _MOST_FALL) if bad < 0 else harm
     harmed = baseline.changed(guardrail.metric, bad * part)
     treatment = harmed.quantity(guardrail.metric)
     assert treatment is not None  # a change leaves a metric known
 
-    def beyond(margin: float, sign: int, *, is_harmed: bool) -> float:
+    def beyond(margin: float, sign: int, among: Split = split, *, is_harmed: bool = True) -> float:
         return drift(
             treatment if is_harmed else control,
             control,
-            split,
+            among,
             factor=1.0 if is_absolute else 1.0 + bad * margin,
             shift=bad * margin if is_absolute else 0.0,
             sign=sign,
         )
 
     held, limit = beyond(guardrail.throttle, -bad, is_harmed=False), quantile(settings.held)
-    smaller = min(split.control, split.treatment)
-    kill = _acting(beyond(guardrail.kill, bad, is_harmed=True), quantile(KILL), KILL_UNITS / smaller)
+    throttle = _acting(beyond(guardrail.throttle, bad), ENTER, _FIRST, split)
+    kill = _acting(beyond(guardrail.kill, bad), KILL, KILL_UNITS, split)
+    at_floor = None
+    if floor:
+        starved = Split(split.control, floor)
+        at_floor = _acting(beyond(guardrail.kill, bad, starved), KILL, KILL_UNITS, starved)
     exposed = None if kill is None else kill.units_expected * split.treatment
     return GuardrailPlan(
         metric=guardrail.metric,
         change=harm,
         units_held=units_for(held, limit, power),
         prob_held=None if units is None else power_of(held, units, limit),
-        throttle=_acting(beyond(guardrail.throttle, bad, is_harmed=True), quantile(ENTER), _FIRST / smaller),
+        throttle=throttle,
         kill=kill,
+        kill_at_floor=at_floor,
         exposed_until_kill=exposed,
         loss_until_kill_minor=_loss(baseline, harmed, exposed),
     )
@@ -122,14 +131,19 @@ def guardrail_plans(
     *,
     power: float,
     units: float | None = None,
+    floor: float | None = None,
 ) -> tuple[GuardrailPlan, ...]:
     """All that can be planned, in order."""
-    found = (guardrail_plan(baseline, rail, split, settings, power=power, units=units) for rail in guardrails)
+    found = (
+        guardrail_plan(baseline, rail, split, settings, power=power, units=units, floor=floor)
+        for rail in guardrails
+    )
     return tuple(plan for plan in found if plan is not None)
 
 
-def _acting(d: float, limit: float, least: float) -> Acting | None:
-    """First passage beyond the limit, from `least` units on; None where the drift never takes it there."""
+def _acting(d: float, prob: float, first: float, split: Split) -> Acting | None:
+    """First passage beyond P = prob, from `first` units of each arm on; None where it never comes to that."""
+    limit, least = quantile(prob), first / min(split.control, split.treatment)
     surely = units_for(d, limit, SURELY)
     if surely is None:
         return None

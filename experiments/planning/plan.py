@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from math import ceil, sqrt
+from math import ceil, isclose, sqrt
 
 from experiments.model import Guardrail, MetricKind, VerdictSettings
 from experiments.planning.anytime import units_asymptotic, units_of_rates
@@ -51,7 +51,8 @@ class Found(StrEnum):
 class Question:
     """What is planned; `split` are the shares of the control and of the treatment that has the effect.
 
-    `length_days` is how long units are enrolled, where that is given and not found.
+    `length_days` is how long units are enrolled, where that is given and not found; `floor` the least share
+    that a throttled variant keeps.
     """
 
     objective: str
@@ -65,6 +66,7 @@ class Question:
     refund_window: timedelta = timedelta(days=30)
     guardrails: tuple[Guardrail, ...] = ()
     length_days: float | None = None
+    floor: float | None = None
 
     @property
     def limit(self) -> float:
@@ -183,6 +185,7 @@ def plan(question: Question, effects: Sequence[float]) -> Plan:
             question.verdict,
             power=question.power,
             units=max(sizes, default=None),
+            floor=question.floor,
         ),
     )
 
@@ -223,8 +226,11 @@ def _effect_plan(question: Question, effect: float) -> EffectPlan:
 def _changed(question: Question, effect: float) -> tuple[Quantity, float]:
     """The treatment's objective, and the drift of its lift in the good direction."""
     treatment = question.baseline.changed(question.objective, effect).quantity(question.objective)
-    if treatment is None:
-        raise ValueError(f"{question.objective} cannot change by {effect:+.0%}: nothing would be left of it")
+    wanted = question.control.mean * (1.0 + effect)
+    if treatment is None or not isclose(treatment.mean, wanted, rel_tol=1e-9, abs_tol=1e-300):
+        raise ValueError(
+            f"{question.objective} cannot change by {effect:+.4g} of {question.control.mean:.4g}"
+        )
     sign = question.baseline.sign(question.objective)
     return treatment, drift(treatment, question.control, question.split, sign=sign)
 

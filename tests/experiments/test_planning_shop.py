@@ -13,9 +13,11 @@ from experiments.analysis.comparison import Pair
 from experiments.analysis.estimates import Estimate
 from experiments.analysis.guardrails import prob_beyond
 from experiments.analysis.metrics import MetricDefinition
+from experiments.document import parse_document
 from experiments.model import Direction, Guardrail, MetricKind, VerdictSettings
 from experiments.planning.baselines import Baseline, Measured, Quantity, Shop
 from experiments.planning.contrasts import Split, drift, even_split, power_of, quantile
+from experiments.planning.design import question_of, split_of
 from experiments.planning.guarding import guardrail_plan
 from experiments.planning.looking import Looks, by_factor, evenly
 from experiments.planning.plan import Found, Question, plan
@@ -330,3 +332,28 @@ def _q(metric: str) -> Quantity:
     found = SHOP.quantity(metric)
     assert found is not None
     return found
+
+
+def test_a_document_says_shares_thresholds_and_windows() -> None:
+    document = {
+        "key": "one",
+        "touchpoint": "checkout",
+        "currency": "EUR",
+        "attribution_window": "2d",
+        "refund_window": "10d",
+        "variants": [
+            {"key": "none", "is_control": True, "offer": {"kind": "none"}},
+            *({"key": key, "offer": {"kind": "upsell", "sku": key, "price": 1}} for key in "ab"),
+        ],
+    }
+    adaptive = parse_document(
+        document | {"policy": {"kind": "thompson", "control_share": 0.2, "floor": 0.05}}
+    )
+    question = question_of(adaptive, SHOP, 500.0)
+    assert (question.split, question.treatments, question.floor) == (Split(0.2, 0.4), 2, 0.05)
+    assert question.attribution_window == timedelta(days=2)
+    fixed = parse_document(document | {"policy": {"kind": "fixed"}})
+    assert split_of(fixed) == even_split(3)
+    assert question_of(fixed, SHOP, 1.0).floor is None
+    written = {"kind": "fixed", "shares": {"none": 0.5, "a": 0.3, "b": 0.2}}
+    assert split_of(parse_document(document | {"policy": written})) == Split(0.5, 0.2)
