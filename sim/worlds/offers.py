@@ -98,14 +98,12 @@ class Effect:
         if self.kind is OfferKind.NONE:
             demand(self._is_bare(), "kind", "what offers nothing has no goods, no reaction and no novelty")
         else:
-            demand(self.sku is not None or self.discount > 0, "sku", "an offer needs goods or a discount")
-        needs_sku = self.price_minor or self.cost_minor or self.replaces
-        demand(self.sku is not None or not needs_sku, "sku", "price, cost and replaces are those of a sku")
+            demand(self.sku is not None, "sku", "an offer names what it sells; a discount has a sku too")
 
     def _is_bare(self) -> bool:
-        goods = self.sku is None and self.replaces is None and self.category is None and not self.discount
+        goods = (self.sku, self.price_minor, self.cost_minor, self.category, self.replaces, self.discount)
         reacts = self.reaction != Reaction() or self.by_segment or self.offers != 1
-        return goods and not reacts and self.novelty_days is None
+        return not any(goods) and not reacts and self.novelty_days is None
 
     @property
     def is_offer(self) -> bool:

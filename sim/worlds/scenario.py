@@ -51,11 +51,10 @@ def variants_of(effects: tuple[Effect, ...], control: str) -> list[Variant]:
 def _offer(effect: Effect) -> Offer:
     if effect.kind is OfferKind.NONE:
         return Offer(OfferKind.NONE)
-    has_goods = effect.sku is not None
     return Offer(
         kind=effect.kind,
         sku=effect.sku,
-        price_minor=effect.price_minor if has_goods else None,
-        cost_minor=effect.cost_minor if has_goods else None,
+        price_minor=effect.price_minor,
+        cost_minor=effect.cost_minor,
         category=effect.category,
     )
