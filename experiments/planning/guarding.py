@@ -79,7 +79,8 @@ def guardrail_plan(
 ) -> GuardrailPlan | None:
     """Plan one guardrail; None where nothing is assumed of its metric.
 
-    `units` are those of the whole test, for `prob_held`; `floor` the least share of a variant. A change of `HARM` times the kill margin by default.
+    `units` are those of the whole test, for `prob_held`; `floor` the least share of a variant; `change` is
+    `HARM` times the kill margin by default.
     """
     control = baseline.quantity(guardrail.metric)
     if control is None:

@@ -160,7 +160,7 @@ def test_no_effect_has_no_size() -> None:
     assert with_length.units == 20_000
     assert with_length.power == pytest.approx(0.025)
     assert with_length.anytime is None
-    with pytest.raises(ValueError, match="nothing would be left"):
+    with pytest.raises(ValueError, match="cannot change by -1"):
         plan(asked(SHOP, "refund_rate"), [-1.0])
 
 
@@ -326,6 +326,13 @@ def test_harm_within_the_margin_is_never_killed_and_glaring_harm_at_once() -> No
     assert starved.kill is not None
     assert fed.kill is not None
     assert starved.kill.units_expected > 5 * fed.kill.units_expected
+    floored = guardrail_plan(SHOP, rail, Split(0.98, 0.5), settings, power=0.8, floor=0.02)
+    assert floored is not None
+    assert floored.kill_at_floor == starved.kill
+    impossible = Guardrail("conversion_rate", 0.1, 0.3, 0.6)  # twice 60 % less: nearly nobody buys
+    total = guardrail_plan(SHOP, impossible, even_split(2), settings, power=0.8)
+    assert total is not None
+    assert total.kill is not None
 
 
 def _q(metric: str) -> Quantity:
@@ -346,9 +353,8 @@ def test_a_document_says_shares_thresholds_and_windows() -> None:
             *({"key": key, "offer": {"kind": "upsell", "sku": key, "price": 1}} for key in "ab"),
         ],
     }
-    adaptive = parse_document(
-        document | {"policy": {"kind": "thompson", "control_share": 0.2, "floor": 0.05}}
-    )
+    policy = {"kind": "thompson", "control_share": 0.2, "floor": 0.05}
+    adaptive = parse_document(document | {"policy": policy})
     question = question_of(adaptive, SHOP, 500.0)
     assert (question.split, question.treatments, question.floor) == (Split(0.2, 0.4), 2, 0.05)
     assert question.attribution_window == timedelta(days=2)
