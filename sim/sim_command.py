@@ -6,7 +6,10 @@ from importlib import import_module
 
 import click
 
-SUBCOMMANDS: dict[str, str] = {}
+SUBCOMMANDS: dict[str, str] = {
+    "list": "sim.runner.command:list_command",
+    "run": "sim.runner.command:run_command",
+}
 """Name -> module:command; a part of the simulator registers its subcommand here with one line."""
 
 

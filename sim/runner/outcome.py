@@ -34,7 +34,7 @@ class Replication:
     booked_minor    the margin that came of them, refunds and all, in the attribution window
     if_all_minor    (D, K) true margin had all of them got the arm
     oracle_minor    true margin had each segment got its best arm, day by day
-    harmed          customers exposed to an arm with a true margin (that day, in their segment) below control's
+    harmed          customers exposed to an arm truly worse than control (margin, that day, in their segment)
     shares          (D, K) published at the end of the day, over all segments
     state           (D, K) worst guardrail state, index of `STATES`
     """
