@@ -1,12 +1,10 @@
-"""Worlds as files: JSON or YAML, every field by the name it has in `world.py`."""
+"""Worlds as documents, in JSON or YAML: every field by the name it has in `world.py`."""
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import yaml
 
 from sim.worlds.errors import InvalidWorld
 from sim.worlds.world import World
@@ -37,15 +35,6 @@ def to_json(world: World) -> str:
 def from_json(text: str) -> World:
     """Read a world from JSON text."""
     return from_document(_mapping(json.loads(text)))
-
-
-def load_world(path: Path) -> World:
-    """Read a world from a file of JSON or YAML (of which JSON is a part)."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InvalidWorld(f"{path}: {error}") from error
-    return from_document(_mapping(found))
 
 
 def _mapping(found: object) -> Mapping[str, Any]:

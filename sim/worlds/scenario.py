@@ -22,8 +22,10 @@ class Scenario:
     days: int
 
     def __post_init__(self) -> None:
-        offered = tuple(variants_of(self.world.effects, self.experiment.control.key))
-        demand(offered == self.experiment.variants, "experiment.variants", "they must be those of the world")
+        offered = [_sold(variant) for variant in variants_of(self.world.effects, self.experiment.control.key)]
+        found = [_sold(variant) for variant in self.experiment.variants]
+        says = "key, kind, sku, price and cost must be those of the world's effects, in their order"
+        demand(found == offered, "experiment.variants", says)
         demand(self.experiment.currency == self.world.currency, "experiment.currency", "it is the world's")
         demand(
             self.experiment.touchpoint == self.world.touchpoint, "experiment.touchpoint", "it is the world's"
@@ -41,6 +43,12 @@ class Scenario:
     def arrives(self) -> Mapping[str, int]:
         """The variants that are added in mid-run, and on which day; all others are there from the start."""
         return self.world.arrives
+
+
+def _sold(variant: Variant) -> tuple[str, OfferKind, str | None, int, int]:
+    """What of a variant must be as in the world; what it says to the shopper is the document's own."""
+    offer = variant.offer
+    return variant.key, offer.kind, offer.sku, offer.price_minor or 0, offer.cost_minor or 0
 
 
 def variants_of(effects: tuple[Effect, ...], control: str) -> list[Variant]:
