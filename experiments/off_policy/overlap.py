@@ -58,7 +58,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found, in words; `rows` (from 0) and `actions` are those it is about, the worst first."""
+    """One thing found, in words; `rows` (by their labels) and `actions` it is about, the worst first."""
 
     severity: Severity
     code: Code
@@ -134,7 +134,7 @@ def _invalid(terms: Terms, rows: NDArray[np.intp], labels: Labels) -> Finding:
     named = rows[:NAMED].tolist()
     those = ", ".join(f"{terms.propensities[row]:g} in row {labels[row]}" for row in named)
     text = f"{len(rows)} propensities are no probability above 0 ({those}): what was done there has no weight"
-    return Finding(Severity.REFUSE, Code.PROPENSITY_INVALID, text, tuple(named))
+    return Finding(Severity.REFUSE, Code.PROPENSITY_INVALID, text, _called(labels, named))
 
 
 def _unseen(terms: Terms) -> tuple[float, list[Finding]]:
@@ -183,7 +183,7 @@ def _of_weights(terms: Terms, labels: Labels, mean: float, error: float, ess: fl
     part = float(terms.weights[worst]) / (mean * rows)
     if part > DECISIVE:
         text = f"row {labels[worst]} alone has {part:.1%} of all weight ({_told(terms, worst)})"
-        findings.append(Finding(Severity.WARN, Code.ROW_DECIDES, text, (worst,)))
+        findings.append(Finding(Severity.WARN, Code.ROW_DECIDES, text, _called(labels, [worst])))
     return findings
 
 
@@ -195,7 +195,11 @@ def _tiny(terms: Terms, labels: Labels) -> list[Finding]:
     named = rows[np.lexsort((terms.propensities[rows], -terms.weights[rows]))][:NAMED].tolist()
     those = "; ".join(f"row {labels[row]}: {_told(terms, row)}" for row in named)
     text = f"{len(rows)} propensities are below {TINY:g}, the least {terms.propensities.min():.3g}. {those}"
-    return [Finding(Severity.WARN, Code.PROPENSITY_TINY, text, tuple(named))]
+    return [Finding(Severity.WARN, Code.PROPENSITY_TINY, text, _called(labels, named))]
+
+
+def _called(labels: Labels, rows: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(labels[row]) for row in rows)
 
 
 def _told(terms: Terms, row: int) -> str:

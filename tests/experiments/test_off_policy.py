@@ -238,8 +238,9 @@ def test_replay_without_a_row_says_so() -> None:
 
 
 def _one_heavy_row() -> Terms:
-    """Nine hundred rows like each other, and one of enormous weight that earned much more than them."""
-    weights, rewards = np.full(1000, 0.9), np.full(1000, 1.0)
+    """A thousand rows much like each other, and one of enormous weight that earned much more than them."""
+    weights, rewards = np.full(1000, 0.8), np.full(1000, 1.0)
+    weights[::5] = 1.3
     weights[0], rewards[0] = 100.9, 50.0
     rewards[1::2] = 0.0
     return Terms(np.zeros(1000, dtype=np.int64), np.full(1000, 0.5), rewards, weights, np.zeros(1000),
@@ -262,7 +263,7 @@ def test_tuning_minimises_what_it_says() -> None:
     log, shares, predictions = some(n=2000, seed=7)
     found = terms(log, shares, predictions)
     w, left = found.weights, found.rewards - found.fitted  # type: ignore[operator]
-    tried = [*np.quantile(w[w > 0], (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)).tolist(), inf]
+    tried = [*np.quantile(w[w > 0], (0.9, 0.95, 0.99, 0.999)).tolist(), inf]
     errors = []
     for switch in tried:
         rows = found.expected + np.where(w <= switch, w, 0.0) * left

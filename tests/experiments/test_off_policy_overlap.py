@@ -71,7 +71,8 @@ def test_a_propensity_of_a_millionth_is_named_with_what_it_does() -> None:
     assert found(rows, Code.ROW_DECIDES).rows == (10,)
     assert found(rows, Code.FEW_EFFECTIVE).severity is Severity.REFUSE  # the whole log is worth one row
     called = overlap(rows, labels=np.arange(1, 1001))
-    assert any("row 11" in finding.text for finding in called.findings)
+    assert all("row 11" in f.text for f in called.findings if f.rows)
+    assert {f.rows for f in called.findings} == {(11,), ()}
 
 
 def test_a_tiny_propensity_is_named_where_the_candidate_stays_away_too() -> None:

@@ -1,0 +1,18 @@
+"""What can go wrong in an evaluation besides its file and its mapping (`sim.replay.errors`).
+
+OpeError             the evaluation cannot go on (exit code 2: what was asked for cannot be)
++-- MissingLibrary   a library that is not installed
++-- UnfitLearner     a model that cannot predict these rewards
+"""
+
+
+class OpeError(Exception):
+    """Base of the tree; the message is one readable line."""
+
+
+class MissingLibrary(OpeError):
+    """Something to be installed first."""
+
+
+class UnfitLearner(OpeError):
+    """A learner that does not go with the log."""

@@ -1,0 +1,49 @@
+"""Which columns a mapping needs, and the log that comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sim.ope.export import read_export
+from sim.ope.logged import Logged, logged
+from sim.ope.mapping import ContextKind, LogMapping
+from sim.ope.table import Table, Wanted, read_table
+from sim.replay.errors import BadFile, BadMapping
+
+
+def load(path: Path, mapping: LogMapping, shares: Mapping[str, str] | None) -> Logged:
+    """A file's rows, or the enrolments of an export; `shares` are a candidate's columns by action."""
+    if mapping.export is not None:
+        if not path.is_dir():
+            raise BadFile(f"{path} is no directory of `rialto export`, as the mapping says")
+        if shares is not None:
+            raise BadMapping(["policies: an export holds no columns of shares; take fixed"])
+        return read_export(path, mapping.export, mapping.actions)
+    if path.is_dir():
+        raise BadFile(f"{path} is a directory; a mapping with `export` reads those of `rialto export`")
+    assert mapping.propensity is not None
+    assert mapping.reward is not None
+    contexts = {
+        kind: [name for name, found in mapping.context.items() if found is kind] for kind in ContextKind
+    }
+    texts = {mapping.action, mapping.unit, mapping.position, mapping.segment, *contexts[ContextKind.CATEGORY]}
+    texts |= {mapping.time.column if mapping.time else None}
+    texts |= {mapping.candidates.column if mapping.candidates else None}
+    wanted = Wanted(
+        numbers={
+            *mapping.propensity.columns,
+            *mapping.reward.columns,
+            *contexts[ContextKind.NUMBER],
+            *(shares or {}).values(),
+        },
+        texts={name for name in texts if name is not None},
+        blank=mapping.reward.columns if mapping.reward.is_blank_zero else (),
+        missing=contexts[ContextKind.NUMBER],
+    )
+    return logged(table_of(path, mapping, wanted), mapping, shares)
+
+
+def table_of(path: Path, mapping: LogMapping, wanted: Wanted) -> Table:
+    """The table of a file."""
+    return read_table(path, wanted, mapping.where, mapping.delimiter, mapping.encoding)
