@@ -8,6 +8,7 @@ import click
 
 SUBCOMMANDS: dict[str, str] = {
     "list": "sim.runner.command:list_command",
+    "ope": "sim.ope.command:ope",
     "run": "sim.runner.command:run_command",
 }
 """Name -> module:command; a part of the simulator registers its subcommand here with one line."""

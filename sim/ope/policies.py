@@ -58,7 +58,7 @@ class Candidate:
 def candidate_of(name: str, mapping: LogMapping) -> Candidate:
     """The policy of this name: an entry of the mapping, or uniform or logged; else BadMapping."""
     entry = mapping.policies.get(name)
-    if entry is None and name in ("uniform", "logged"):
+    if entry is None and name in ("uniform", "logged", *(("columns",) if mapping.slate is not None else ())):
         entry = PolicyEntry(name, {}, name)
     if entry is None:
         known = ", ".join([*mapping.policies, "uniform", "logged"])
@@ -78,7 +78,9 @@ def _made(name: str, entry: PolicyEntry, node: Node, mapping: LogMapping) -> Can
         node.only(())
         return Candidate(name, entry.kind, Training.NONE, _uniform, is_logged=True)
     if entry.kind == "columns":
-        node.only({"columns"})
+        node.only({"columns"} if mapping.slate is None else ())
+        if mapping.slate is not None:  # its places name the columns themselves
+            return Candidate(name, entry.kind, Training.NONE, _of_columns)
         columns = {str(key): str(value) for key, value in _map(node, "columns").items()}
         return Candidate(name, entry.kind, Training.NONE, _of_columns, columns)
     if entry.kind == "fixed":
