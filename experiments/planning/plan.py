@@ -36,6 +36,7 @@ MAX_LOOKS = 30
 FEW_EVENTS = 100.0
 """Orders (or what else a figure rests on) of the smaller arm below which a size is rough."""
 _DAY = timedelta(days=1)
+_LEAST_UNITS, _STEEPEST = 2.0, 1e9
 _LARGEST = 20.0
 """No change by more than twenty times is looked for."""
 
@@ -194,6 +195,8 @@ def _effect_plan(question: Question, effect: float) -> EffectPlan:
     treatment, d = _changed(question, effect)
     found = Found.BETTER if d >= 0.0 else Found.WORSE
     size = units_for(abs(d), question.limit, question.power)
+    if size is not None:
+        size = max(size, _LEAST_UNITS / min(question.split.control, question.split.treatment))
     units = size if question.length_days is None else question.length_days * question.visitors_per_day
     power = power_of(abs(d), units, question.limit) if units else question.verdict.tail / question.treatments
     if units is None:
@@ -232,7 +235,8 @@ def _changed(question: Question, effect: float) -> tuple[Quantity, float]:
             f"{question.objective} cannot change by {effect:+.4g} of {question.control.mean:.4g}"
         )
     sign = question.baseline.sign(question.objective)
-    return treatment, drift(treatment, question.control, question.split, sign=sign)
+    d = drift(treatment, question.control, question.split, sign=sign)
+    return treatment, max(-_STEEPEST, min(d, _STEEPEST))  # units that are all alike have no error
 
 
 def _margin_after(question: Question, effect: float) -> float | None:

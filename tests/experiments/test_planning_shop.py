@@ -206,6 +206,13 @@ def test_looking_every_day_is_the_recursion_over_the_days() -> None:
     assert most.days_half >= 7.0
 
 
+def test_units_that_are_all_alike_tell_at_once() -> None:
+    same = plan(asked(Shop(0.5, 100.0, 0.0, 0.5), "aov"), [0.1]).effects[0]
+    assert same.units == 4
+    assert same.looking is not None
+    assert same.looking.power == 1.0
+
+
 def test_few_orders_make_a_size_rough() -> None:
     assert plan(asked(Shop(0.01), "conversion_rate"), [3.0]).effects[0].is_rough
     assert plan(asked(Measured("x", MetricKind.MEAN, 1.0, 1.0), "x"), [2.0]).effects[0].is_rough
