@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from experiments.allocation.hashing import seeded_secret
 from service import settings as environment
 from service.console import fail, on_stderr, opened, readable_database, usage
 from service.keys import DEFAULT_SCOPES, Scope
@@ -34,6 +35,11 @@ database_option = click.option(
 @database_option
 @click.option("--simulated", is_flag=True, help="A store whose time may be set by POST /v1/clock.")
 @click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="With --simulated: who gets what is the same in every store of this seed.",
+)
+@click.option(
     "--time-zone", default="UTC", show_default=True, help="IANA name; where the store's days begin."
 )
 @click.option("--currency", default="EUR", show_default=True, help="ISO 4217 code.")
@@ -45,9 +51,17 @@ database_option = click.option(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def init(
-    database_url: str, simulated: bool, time_zone: str, currency: str, scopes: str, as_json: bool
+    database_url: str,
+    simulated: bool,
+    seed: int | None,
+    time_zone: str,
+    currency: str,
+    scopes: str,
+    as_json: bool,
 ) -> None:
     """Create the ledger, or another store in it, and print the store's first keys once."""
+    if seed is not None and not simulated:
+        usage("--seed is for --simulated: whoever knows it can tell what every customer will be shown")
     if fault := time_zone_fault(time_zone, "--time-zone"):
         usage(f"--time-zone {time_zone}: {fault.remedy}")
     if fault := currency_fault(currency, "--currency"):
@@ -63,6 +77,7 @@ def init(
                 is_simulated=simulated,
                 scopes=wanted,
                 now_us=time.time_ns() // 1000,
+                secret=None if seed is None else seeded_secret(seed),
             )
     if as_json:
         keys = {

@@ -22,6 +22,7 @@ from service.exposition import Family, Labels
 from service.jobs.allocator import stepped_name
 from service.ledger import marks, schema
 from service.metrics import LABELLED_MAX, show_process
+from service.release import commit
 
 PUBLISH_S = 1.0
 _EXPERIMENT = ("store", "experiment")
@@ -32,8 +33,9 @@ def register(service: Service) -> None:
     """Let the service's metrics show its parts."""
     metrics = service.metrics
     show_process(metrics)
-    release = {(version("rialto"),): 1.0}
-    metrics.gauge("rialto_build_info", "The version that runs.", lambda: release, labels=("version",))
+    release = {(version("rialto"), commit()): 1.0}
+    about = "The version that runs, and its commit."
+    metrics.gauge("rialto_build_info", about, lambda: release, labels=("version", "commit"))
     metrics.gauge("rialto_writer_queue", "Writes that wait for their commit.", lambda: service.writer.waiting)
     leads = service.leader
     metrics.gauge("rialto_is_leader", "Whether this process folds and allocates.", lambda: leads.is_leader)

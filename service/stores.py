@@ -29,12 +29,13 @@ def create_store(
     is_simulated: bool,
     scopes: Iterable[Scope],
     now_us: int,
+    secret: bytes | None = None,
 ) -> NewStore:
-    """Insert a store and its first publishable and secret key."""
+    """Insert a store and its first publishable and secret key; its own secret is random unless given."""
     key = f"store_{secrets.token_hex(6)}"
     row = {
         "key": key,
-        "secret": secrets.token_bytes(32),
+        "secret": secret or secrets.token_bytes(32),
         "is_simulated": is_simulated,
         "simulated_now_us": None,
         "version": 1,
@@ -46,5 +47,5 @@ def create_store(
     publishable, _ = create_key(
         connection, store_no, KeyKind.PUBLISHABLE, PUBLISHABLE_SCOPES, label="first", now_us=now_us
     )
-    secret, _ = create_key(connection, store_no, KeyKind.SECRET, scopes, label="first", now_us=now_us)
-    return NewStore(key, publishable, secret)
+    secret_key, _ = create_key(connection, store_no, KeyKind.SECRET, scopes, label="first", now_us=now_us)
+    return NewStore(key, publishable, secret_key)

@@ -19,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from experiments.allocation.hashing import seeded_secret
 from service.applying import patch_between
 from service.wire import merge_patch
 from tests.service.conftest import ServiceProcess, document, rialto, rialto_here
@@ -46,6 +47,19 @@ def test_init_prints_the_keys_once_and_adds_stores(tmp_path: Path) -> None:
     assert re.search(r"secret key +sk_\S{32}", again.stdout)
     assert "shown this once" in again.stderr
     assert rows_of(tmp_path / "new" / "shop.db", "SELECT count(*) FROM store") == [(2,)]
+
+
+def test_stores_of_one_seed_have_one_secret(tmp_path: Path) -> None:
+    file = tmp_path / "shop.db"
+    for options in (("--seed", "7"), ("--seed", "7"), ("--seed", "8"), (), ()):
+        made = rialto_here("init", "--database", url_of(file), "--simulated", *options)
+        assert made.returncode == 0, made.stderr
+    secrets = [secret for (secret,) in rows_of(file, "SELECT secret FROM store ORDER BY store_no")]
+    assert secrets[:2] == [seeded_secret(7)] * 2
+    assert len(set(secrets)) == 4
+    refused = rialto_here("init", "--database", url_of(file), "--seed", "7")
+    assert refused.returncode == 2
+    assert "--simulated" in refused.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
