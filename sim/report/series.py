@@ -1,0 +1,136 @@
+"""What a run's plots are drawn from: arrays over its days, with quantiles over its replications."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.model import PolicyKind
+from sim.runner.outcome import STATES, Replication
+from sim.runner.run import Run
+from sim.worlds.cells import Floats
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """A figure of all replications over time: quantiles (5, D) at `LEVELS`, and the mean (D,)."""
+
+    quantiles: Floats
+    mean: Floats
+
+    @property
+    def low(self) -> float:
+        """The lowest value there is to draw."""
+        return float(min(self.quantiles.min(), self.mean.min()))
+
+    @property
+    def high(self) -> float:
+        """The highest."""
+        return float(max(self.quantiles.max(), self.mean.max()))
+
+
+def spread_of(values: Any) -> Spread:
+    """The spread over replications of values (R, D)."""
+    array = np.asarray(values, dtype=np.float64)
+    return Spread(np.quantile(array, LEVELS, axis=0), array.mean(axis=0))
+
+
+def variants_of(run: Run) -> list[str]:
+    """The keys of the arms, in the world's order."""
+    return [effect.variant for effect in run.settings.scenario.world.effects]
+
+
+def control_of(run: Run) -> int:
+    """The arm of the control."""
+    return variants_of(run).index(run.settings.scenario.experiment.control.key)
+
+
+def running(daily: Floats) -> Floats:
+    """Totals up to the end of each day, from 0 before the first: one longer than `daily`."""
+    return np.concatenate([[0.0], np.cumsum(daily)])
+
+
+def regret(run: Run) -> Spread:
+    """Cumulative regret, minor units, (days + 1)."""
+    return spread_of([running(one.regret_minor) for one in run.replications])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profit:
+    """True margin above that of offering nothing, cumulative, minor units: (days + 1) of each."""
+
+    earned: Spread
+    oracle: Spread
+    best: Spread
+
+
+def profit(run: Run) -> Profit:
+    """What was earned, what the best of every day and segment would have, and the best single variant."""
+    control, found = control_of(run), run.replications
+    nothing = [one.if_all_minor[:, control] for one in found]
+    single = [best_single(run, one) for one in found]
+    return Profit(
+        earned=spread_of([running(o.expected_minor - n) for o, n in zip(found, nothing, strict=True)]),
+        oracle=spread_of([running(o.oracle_minor - n) for o, n in zip(found, nothing, strict=True)]),
+        best=spread_of([running(s - n) for s, n in zip(single, nothing, strict=True)]),
+    )
+
+
+def best_single(run: Run, one: Replication) -> Floats:
+    """Daily true margin (D,) had everybody got the one variant that earns most, from the day it is there.
+
+    Before that day everybody gets the control: nothing can be had of an offer that has not come yet.
+    """
+    could = one.if_all_minor.copy()
+    for variant, day in run.settings.scenario.arrives.items():
+        could[:day, variants_of(run).index(variant)] = could[:day, control_of(run)]
+    return could[:, int(np.argmax(could.sum(axis=0)))]
+
+
+def is_split(run: Run) -> bool:
+    """Whether every segment has shares of its own."""
+    return run.settings.scenario.experiment.policy.kind is PolicyKind.SEGMENT
+
+
+def traffic(run: Run) -> Floats:
+    """The share of the traffic of every variant by day, (R, D, K).
+
+    As published at the end of the day; of a policy by segment what customers got, since the shares over all
+    segments are not those that are served.
+    """
+    if not is_split(run):
+        return np.array([one.shares for one in run.replications])
+    return np.array(
+        [one.assigned / np.maximum(1, one.assigned.sum(axis=1, keepdims=True)) for one in run.replications]
+    )
+
+
+def best_first(run: Run) -> list[int]:
+    """Arms by what they would have earned had everybody got them, the best first."""
+    total = np.sum([one.if_all_minor.sum(axis=0) for one in run.replications], axis=0)
+    return [int(arm) for arm in np.argsort(-total, kind="stable")]
+
+
+def guardrail_states(run: Run) -> NDArray[np.int8]:
+    """The worst state of every variant by day, (R, D, K)."""
+    return np.array([one.state for one in run.replications])
+
+
+def part_in(states: NDArray[np.int8], arm: int, state: str) -> Floats:
+    """The part of replications in which an arm was in this very state, by day (D,)."""
+    return (states[:, :, arm] == STATES.index(state)).mean(axis=0)
+
+
+def troubled(states: NDArray[np.int8]) -> list[int]:
+    """Arms that were warned of at least once, those with the most days in trouble first."""
+    weight = np.maximum(states.astype(np.float64) - STATES.index("ok"), 0).sum(axis=(0, 1))
+    return [int(arm) for arm in np.argsort(-weight, kind="stable") if weight[arm]]
+
+
+def ends(spread: Spread, told: Sequence[float] = (0.05, 0.95)) -> list[float]:
+    """Quantiles of the last day."""
+    return [float(spread.quantiles[LEVELS.index(level), -1]) for level in told]
