@@ -10,7 +10,8 @@ Days. A unit counts once its attribution window has closed, and its figures are 
 
 Regret is what the units enrolled until the decision bring less than if all had had the better one of
 treatment and control: those who wait for their window to close are enrolled and count too. With an effect
-for good it is (1 - s_t) units x effect; for bad s_t units x effect, and that is the money at risk.
+for good it is (1 - s_t) units x effect; for bad s_t units x effect. The latter, for an effect of that size
+for bad whatever was asked, is the money at risk: what the test costs should the treatment do harm.
 
 Looking. Whoever looks every day (`MAX_LOOKS` times at most, evenly) and stops at the first verdict for better
 or worse ends sooner, and is wrong more often: `false_alarms` is the chance that a variant without effect is
@@ -37,6 +38,7 @@ FEW_EVENTS = 100.0
 """Orders (or what else a figure rests on) of the smaller arm below which a size is rough."""
 _DAY = timedelta(days=1)
 _LEAST_UNITS, _STEEPEST = 2.0, 1e9
+_WORST = -0.99
 _LARGEST = 20.0
 """No change by more than twenty times is looked for."""
 
@@ -134,6 +136,7 @@ class EffectPlan:
     units_enrolled: float | None = None  # by the decision
     regret: float | None = None  # of the objective; none for a ratio
     regret_minor: float | None = None  # of margin, in minor units
+    at_risk_minor: float | None = None  # the same, were the effect as large for bad
     looking: Looking | None = None
     anytime: Anytime | None = None
     is_rough: bool = False  # too few events in an arm for the Normal law
@@ -218,6 +221,7 @@ def _effect_plan(question: Question, effect: float) -> EffectPlan:
         units_enrolled=enrolled,
         regret=None if is_ratio else lacking * abs(treatment.mean - question.control.mean),
         regret_minor=None if before is None or after is None else lacking * abs(after - before),
+        at_risk_minor=_at_risk(question, effect, enrolled),
         looking=_looking(question, abs(d), units, days),
         anytime=None
         if anytime is None or size is None
@@ -241,6 +245,13 @@ def _changed(question: Question, effect: float) -> tuple[Quantity, float]:
 
 def _margin_after(question: Question, effect: float) -> float | None:
     return question.baseline.changed(question.objective, effect).margin()
+
+
+def _at_risk(question: Question, effect: float, enrolled: float) -> float | None:
+    """Margin lost by those who have the treatment, were it as much worse as the effect is large."""
+    bad = -question.baseline.sign(question.objective) * abs(effect)
+    before, after = question.baseline.margin(), _margin_after(question, max(bad, _WORST))
+    return None if before is None or after is None else enrolled * question.split.treatment * (before - after)
 
 
 def _looking(question: Question, d: float, units: float, days: Days) -> Looking:

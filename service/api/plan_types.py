@@ -203,7 +203,10 @@ class EffectView(_View, frozen=True, kw_only=True):
     ]
     regret_minor: Annotated[
         float | None,
-        Meta(description="What it forgoes of margin, minor units; of an effect for bad: the money at risk."),
+        Meta(description="What it forgoes of margin, in minor units."),
+    ]
+    at_risk_minor: Annotated[
+        float | None, Meta(description="What those who have it lose, were the effect as large for bad.")
     ]
     looking: Annotated[LookingView | None, Meta(description="Null where there is no size.")]
     anytime: Annotated[AnytimeView | None, Meta(description="Null where no size is large enough.")]

@@ -141,6 +141,8 @@ def test_harm_costs_those_who_had_it_and_is_called_worse() -> None:
     assert better.units_enrolled is not None
     assert worse.regret_minor == pytest.approx(0.2 * worse.units_enrolled * 0.1 * margin)
     assert better.regret_minor == pytest.approx(0.8 * better.units_enrolled * 0.1 * margin)
+    assert worse.at_risk_minor == pytest.approx(worse.regret_minor)
+    assert better.at_risk_minor == pytest.approx(0.2 * better.units_enrolled * 0.1 * margin)
     assert worse.units_treatment == pytest.approx(0.2 * (worse.units or 0))
 
 
@@ -149,6 +151,7 @@ def test_more_refunds_are_worse() -> None:
     assert (fewer.found, more.found) == (Found.BETTER, Found.WORSE)
     assert fewer.regret is None  # a ratio is nothing that adds up over units
     assert more.regret_minor is not None
+    assert more.at_risk_minor == pytest.approx(more.regret_minor)
     assert plan(asked(SHOP, "refund_rate", length_days=60.0), []).detectable == pytest.approx(-0.2, abs=0.1)
 
 
