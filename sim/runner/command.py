@@ -137,4 +137,4 @@ def _run(settings: RunSettings, executor: str) -> Run:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(settings.scenario.key, total=settings.replications)
-        return run(settings, chosen, lambda: progress.advance(task))
+        return run(settings, chosen, lambda done: progress.advance(task, done))

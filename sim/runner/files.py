@@ -18,7 +18,8 @@ from sim.calibration.provenance import commit, rialto_version
 from sim.runner.errors import RunError
 from sim.runner.outcome import STATES, Replication
 from sim.runner.run import Run
-from sim.runner.settings import RunSettings
+from sim.runner.sampled import LEFT_OUT
+from sim.runner.settings import Evaluation, RunSettings
 from sim.runner.summary import look_row, row_of, summary_of
 from sim.worlds.document import to_document
 
@@ -66,6 +67,7 @@ def settings_to_json(settings: RunSettings) -> dict[str, Any]:
         "customers": settings.customers,
         "days": settings.scenario.days,
         "evaluation": settings.evaluation.value,
+        "left_out": list(LEFT_OUT) if settings.evaluation is Evaluation.SAMPLED else [],
         "cadence": format_duration(settings.step()),
         "look_every": format_duration(settings.look_every),
         "policy": policy.kind.value,

@@ -4,27 +4,20 @@ Time is simulated; at every step the allocator looks at the cells as the ledger'
 The truth of the world goes into the results and never into a decision.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
 
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
 from experiments.fold import DAY_US, micros
-from experiments.model import Experiment, PolicyKind
+from experiments.model import PolicyKind
 from sim.runner.allocating import Allocator
-from sim.runner.errors import NotSimulated
+from sim.runner.arriving import arrivals, rows_of
 from sim.runner.ledger import Batch, Group, SimulatedLedger
 from sim.runner.outcome import Look, Replication
-from sim.runner.settings import RunSettings, streams
+from sim.runner.settings import RunSettings, instant, streams
 from sim.runner.tally import WHOLE, Tally
-from sim.worlds.cells import Ints
-from sim.worlds.customers import Customers, draw_customers, visitors
+from sim.worlds.customers import Customers
 from sim.worlds.outcomes import outcomes
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def replicate(settings: RunSettings, number: int) -> Replication:
@@ -32,31 +25,22 @@ def replicate(settings: RunSettings, number: int) -> Replication:
     return _Run(settings, number).run()
 
 
-def refuse(experiment: Experiment) -> None:
-    """What the runner cannot do, said before it begins."""
-    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
-        raise NotSimulated("policy contextual", "simulate segment, or drive a service that has it")
-
-
 class _Run:
     """The moving parts of a replication."""
 
     def __init__(self, settings: RunSettings, number: int) -> None:
         scenario = settings.scenario
-        refuse(scenario.experiment)
         self._settings, self._scenario = settings, scenario
         self._world, self._experiment = scenario.world, scenario.experiment
         self._keys = tuple(effect.variant for effect in self._world.effects)
         is_split = self._experiment.policy.kind is PolicyKind.SEGMENT
         self._segments = [one.key for one in self._world.segments] if is_split else [""]
-        midnight = datetime.combine(self._world.start, datetime.min.time(), tzinfo=UTC)
-        self._start_us = micros(midnight - EPOCH)
         self._streams = streams(settings.seed, number)
         here = frozenset(self._keys) - frozenset(scenario.arrives)
         self._ledger = SimulatedLedger(self._experiment)
-        self._allocator = Allocator(self._experiment, here, self._start_us)
+        self._allocator = Allocator(self._experiment, here, settings.start_us)
         self._served: dict[tuple[int, frozenset[str], str], dict[str, float]] = {}
-        self._tally = Tally(scenario, number)
+        self._tally = Tally(scenario, [number])
 
     def run(self) -> Replication:
         """All days, one after the other."""
@@ -66,41 +50,27 @@ class _Run:
             self._newcomers(day)
             self._day(day)
             allocator = self._allocator
-            self._tally.ended(day, allocator.version, allocator.candidates, allocator.body["guardrails"])
+            self._tally.published(day, allocator.version, allocator.candidates, allocator.body["guardrails"])
             if (day + 1) * DAY_US % look_us < DAY_US or day + 1 == days:
                 looks.append(self._look(day))
-        return self._tally.result(looks)
+        return self._tally.results(looks)[0]
 
     def _day(self, day: int) -> None:
         """Customers of a day, and the allocator's steps between them."""
-        customers, since = self._arrivals(day), 0
-        for at_us in self._steps(day):
+        customers, since = arrivals(self._settings, self._streams, day), 0
+        for at_us in self._settings.steps(day):
             until = int(np.searchsorted(customers.arrival_us, at_us))
-            self._assign(_rows(customers, slice(since, until)))
+            self._assign(rows_of(customers, slice(since, until)))
             since, now_us = until, self._midnight_us(day) + at_us
             self._allocator.step(self._ledger.advance(now_us), now_us)
-            self._ledger.fix_caps(_instant(now_us))
-        self._assign(_rows(customers, slice(since, len(customers))))
-
-    def _steps(self, day: int) -> Iterator[int]:
-        """When the allocator looks that day, since midnight; the last look may be at its end."""
-        step_us = micros(self._settings.step())
-        at_us = step_us - day * DAY_US % step_us
-        while at_us <= DAY_US:
-            yield at_us
-            at_us += step_us
+            self._ledger.fix_caps(instant(now_us))
+        self._assign(rows_of(customers, slice(since, len(customers))))
 
     def _newcomers(self, day: int) -> None:
         for variant, arrives in self._scenario.arrives.items():
             if arrives == day:
                 at_us = self._midnight_us(day)
                 self._allocator.add(variant, self._ledger.advance(at_us), at_us)
-
-    def _arrivals(self, day: int) -> Customers:
-        rng = self._streams.customers
-        expected = visitors(self._world, day, self._settings.per_day())
-        drawn = draw_customers(self._world, day, int(rng.poisson(expected)), rng=rng)
-        return _rows(drawn, np.argsort(drawn.arrival_us, kind="stable"))
 
     def _assign(self, customers: Customers) -> None:
         if not len(customers):
@@ -117,12 +87,11 @@ class _Run:
             place[rows] = np.searchsorted(edges, u[rows], side="right")
         arm = np.array([self._keys.index(key) for key in keys])[place]
         what = outcomes(self._world, customers, arm)
-        date = self._world.start + timedelta(days=customers.day)
         midnight_us = self._midnight_us(customers.day)
         group = of_segment * len(keys) + place
-        batch = Batch(date, version.epoch, midnight_us, customers, what, group)
+        batch = Batch(self._settings.date(customers.day), version.epoch, midnight_us, customers, what, group)
         self._ledger.enter(batch, self._groups(keys))
-        self._tally.assigned(customers.day, customers, arm, what)
+        self._tally.assigned(customers.day, np.zeros_like(arm), customers, arm, what)
 
     def _groups(self, keys: tuple[str, ...]) -> list[Group]:
         mask = sum(1 << self._keys.index(key) for key in keys)
@@ -136,7 +105,7 @@ class _Run:
             self._experiment,
             self._ledger.advance(now_us),
             time_zone="UTC",
-            now=_instant(now_us),
+            now=instant(now_us),
             metric=objective,
             states={(e["metric"], e["variant"]): GuardrailState(e["state"]) for e in body["guardrails"]},
             epoch_shares=self._served,
@@ -151,13 +120,4 @@ class _Run:
         return Look(day, verdict.kind, verdict.variant, lift.value, lift.ci_low, lift.ci_high)
 
     def _midnight_us(self, day: int) -> int:
-        return self._start_us + day * DAY_US
-
-
-def _rows(customers: Customers, rows: "Ints | slice") -> Customers:
-    names = [name for name in Customers.__slots__ if name != "day"]
-    return replace(customers, **{name: getattr(customers, name)[..., rows] for name in names})
-
-
-def _instant(at_us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=at_us)
+        return self._settings.start_us + day * DAY_US

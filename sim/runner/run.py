@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from experiments.model import PolicyKind
+from sim.runner.errors import NotSimulated
 from sim.runner.executors import Executor
 from sim.runner.outcome import Replication
-from sim.runner.replication import refuse, replicate
-from sim.runner.settings import RunSettings
+from sim.runner.replication import replicate
+from sim.runner.sampled import refuse_sampled, replicate_sampled
+from sim.runner.settings import Evaluation, RunSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,33 @@ class Run:
         return len(self.replications) == self.settings.replications
 
 
-def run(settings: RunSettings, executor: Executor, tick: Callable[[], None] = lambda: None) -> Run:
+def run(settings: RunSettings, executor: Executor, tick: Callable[[int], None] = lambda done: None) -> Run:
     """Run all replications; Ctrl-C ends it with those that have come by then."""
-    refuse(settings.scenario.experiment)
+    refuse(settings)
+    by_sampling = settings.evaluation is Evaluation.SAMPLED
+    numbers = settings.chunks if by_sampling else range(settings.replications)
+    job = replicate_sampled if by_sampling else replicate_alone
     found: dict[int, Replication] = {}
     try:
-        for one in executor.run(replicate, settings, range(settings.replications)):
-            found[one.number] = one
-            tick()
+        for some in executor.run(job, settings, numbers):
+            found |= {one.number: one for one in some}
+            tick(len(some))
     except KeyboardInterrupt:
         pass
     return Run(settings, tuple(found[number] for number in sorted(found)))
+
+
+def replicate_alone(settings: RunSettings, number: int) -> tuple[Replication, ...]:
+    """One replication by published shares."""
+    return (replicate(settings, number),)
+
+
+def refuse(settings: RunSettings) -> None:
+    """What the runner cannot do, said before it begins."""
+    experiment = settings.scenario.experiment
+    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
+        raise NotSimulated("policy contextual", "simulate segment, or drive a service that has it")
+    if settings.evaluation is Evaluation.SAMPLED:
+        if settings.scenario.arrives:
+            raise NotSimulated("variants that come later by sampling", "take --evaluation shares")
+        refuse_sampled(experiment)

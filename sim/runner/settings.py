@@ -1,12 +1,17 @@
 """What a run is asked for, and the seeds of its replications."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 import numpy as np
 
+from experiments.fold import DAY_US, micros
 from sim.worlds.scenario import Scenario
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CHUNK = 25
+"""Replications that are sampled side by side: always the same ones, wherever they are run."""
 
 
 class Evaluation(StrEnum):
@@ -42,6 +47,29 @@ class RunSettings:
         ]
         return self.customers / sum(factors)
 
+    def steps(self, day: int) -> list[int]:
+        """When the allocator looks that day, since midnight; the last look may be at its end."""
+        step_us = micros(self.step())
+        return list(range(step_us - day * DAY_US % step_us, DAY_US + 1, step_us))
+
+    @property
+    def start_us(self) -> int:
+        """Midnight of the first day."""
+        return micros(datetime.combine(self.scenario.world.start, time(), tzinfo=UTC) - EPOCH)
+
+    def date(self, day: int) -> date:
+        """The calendar day."""
+        return self.scenario.world.start + timedelta(days=day)
+
+    def chunk(self, number: int) -> range:
+        """The replications of a chunk."""
+        return range(number * CHUNK, min(self.replications, (number + 1) * CHUNK))
+
+    @property
+    def chunks(self) -> range:
+        """The numbers of the chunks."""
+        return range(-(-self.replications // CHUNK))
+
     def step(self) -> timedelta:
         """Time from one look of the allocator to the next."""
         return self.cadence or self.scenario.experiment.policy.cadence
@@ -56,6 +84,16 @@ class Streams:
 
     customers: np.random.Generator
     assignment: np.random.Generator
+
+
+def sampling_stream(seed: int, chunk: int) -> np.random.Generator:
+    """The draws that decide for all replications of a chunk."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1 << 31, chunk))))
+
+
+def instant(at_us: int) -> datetime:
+    """Microseconds since 1970 as an aware datetime."""
+    return EPOCH + timedelta(microseconds=at_us)
 
 
 def streams(seed: int, replication: int) -> Streams:

@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments.allocation.published import PolicyVersion
 from experiments.fold import FoldRules
-from experiments.model import Experiment
 from sim.runner.outcome import STATES, Look, Replication
 from sim.runner.vectors import Known
 from sim.worlds.cells import Floats, Ints
@@ -32,69 +31,80 @@ def true_margins(world: World, day: int, window: timedelta) -> Floats:
 
 
 class Tally:
-    """Counts of one replication, by day and arm."""
+    """Counts of replications that run side by side, by replication, day and arm."""
 
-    def __init__(self, scenario: Scenario, number: int) -> None:
-        days, arms = scenario.days, len(scenario.world.effects)
-        self._scenario, self._number = scenario, number
+    def __init__(self, scenario: Scenario, numbers: Sequence[int]) -> None:
+        runs, days, arms = len(numbers), scenario.days, len(scenario.world.effects)
+        self._scenario, self._numbers = scenario, tuple(numbers)
         self._keys = tuple(effect.variant for effect in scenario.world.effects)
         self._rules = FoldRules(scenario.experiment, "UTC")
         self._control = self._keys.index(scenario.experiment.control.key)
-        self._customers = np.zeros(days, np.int64)
-        self._assigned = np.zeros((days, arms), np.int64)
-        self._shares = np.zeros((days, arms))
-        self._expected, self._oracle = np.zeros(days), np.zeros(days)
-        self._if_all = np.zeros((days, arms))
-        self._booked, self._harmed = np.zeros(days, np.int64), np.zeros(days, np.int64)
-        self._state = np.zeros((days, arms), np.int8)
+        self._customers = np.zeros((runs, days), np.int64)
+        self._assigned = np.zeros((runs, days, arms), np.int64)
+        self._shares = np.zeros((runs, days, arms))
+        self._expected, self._oracle = np.zeros((runs, days)), np.zeros((runs, days))
+        self._if_all = np.zeros((runs, days, arms))
+        self._booked, self._harmed = np.zeros((runs, days), np.int64), np.zeros((runs, days), np.int64)
+        self._state = np.zeros((runs, days, arms), np.int8)
 
-    def assigned(self, day: int, customers: Customers, arm: Ints, what: Outcomes) -> None:
-        """Count customers under the arms they got."""
-        experiment: Experiment = self._scenario.experiment
+    def assigned(self, day: int, run: Ints, customers: Customers, arm: Ints, what: Outcomes) -> None:
+        """Count customers, each of the run (its place, not its number) and under the arm it got."""
+        experiment, arrives = self._scenario.experiment, self._scenario.arrives
         margins = true_margins(self._scenario.world, day, experiment.attribution_window)
-        counts = np.zeros(margins.shape)
-        np.add.at(counts, (arm, customers.segment), 1)
-        arrives = self._scenario.arrives
+        runs, (arms, segments) = len(self._numbers), margins.shape
+        place = (run * arms + arm) * segments + customers.segment
+        counts = np.bincount(place, minlength=runs * arms * segments).reshape(runs, arms, segments)
         here = [index for index, key in enumerate(self._keys) if arrives.get(key, 0) <= day]
-        met = counts.sum(axis=0)
-        self._customers[day] += len(customers)
-        self._assigned[day] += np.bincount(arm, minlength=len(self._keys))
-        self._expected[day] += float((counts * margins).sum())
-        self._if_all[day] += margins @ met
-        self._oracle[day] += float(margins[here].max(axis=0) @ met)
-        is_harmful = margins < margins[self._control] - 1e-9
-        self._harmed[day] += int((is_harmful[arm, customers.segment] & (what.exposed_us >= 0)).sum())
+        met = counts.sum(axis=1)
+        self._customers[:, day] += met.sum(axis=1)
+        self._assigned[:, day] += counts.sum(axis=2)
+        self._expected[:, day] += (counts * margins).sum(axis=(1, 2))
+        self._if_all[:, day] += met @ margins.T
+        self._oracle[:, day] += met @ margins[here].max(axis=0)
+        is_harmful = (margins < margins[self._control] - 1e-9)[arm, customers.segment] & (
+            what.exposed_us >= 0
+        )
+        self._harmed[:, day] += np.bincount(run[is_harmful], minlength=runs)
         ages = np.full(len(customers), _LATER_US)
         final = Known(self._rules, what, customers.pre_margin_minor, customers.arrival_us, ages)
-        self._booked[day] += int(final.totals["margin"].sum())
+        # Sums of a day stay far below 2^53, where floating point is exact
+        booked = np.bincount(run, weights=final.totals["margin"], minlength=runs)
+        self._booked[:, day] += np.rint(booked).astype(np.int64)
 
-    def ended(
+    def shares(self, day: int, shares: Floats) -> None:
+        """Note shares as they were when the day ended, (runs, arms)."""
+        self._shares[:, day] = shares
+
+    def published(
         self,
         day: int,
         version: PolicyVersion,
         candidates: Sequence[str],
         guardrails: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Note what was published when the day ended."""
+        """Note what a single run had published when the day ended."""
         shares = version.shares_for(candidates)
         for key in candidates:
-            self._shares[day, self._keys.index(key)] = shares[key] / WHOLE
+            self._shares[0, day, self._keys.index(key)] = shares[key] / WHOLE
         for entry in guardrails:
             arm, state = self._keys.index(entry["variant"]), STATES.index(entry["state"])
-            self._state[day, arm] = max(int(self._state[day, arm]), state)
+            self._state[0, day, arm] = max(int(self._state[0, day, arm]), state)
 
-    def result(self, looks: Sequence[Look]) -> Replication:
-        """The whole replication."""
-        return Replication(
-            number=self._number,
-            customers=self._customers,
-            assigned=self._assigned,
-            shares=self._shares,
-            expected_minor=self._expected,
-            booked_minor=self._booked,
-            if_all_minor=self._if_all,
-            oracle_minor=self._oracle,
-            harmed=self._harmed,
-            state=self._state,
-            looks=tuple(looks),
+    def results(self, looks: Sequence[Look] = ()) -> tuple[Replication, ...]:
+        """The replications, whole; `looks` of a single run."""
+        return tuple(
+            Replication(
+                number=number,
+                customers=self._customers[run],
+                assigned=self._assigned[run],
+                shares=self._shares[run],
+                expected_minor=self._expected[run],
+                booked_minor=self._booked[run],
+                if_all_minor=self._if_all[run],
+                oracle_minor=self._oracle[run],
+                harmed=self._harmed[run],
+                state=self._state[run],
+                looks=tuple(looks),
+            )
+            for run, number in enumerate(self._numbers)
         )
