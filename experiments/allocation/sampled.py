@@ -3,7 +3,8 @@
 The second evaluation of `thompson`, `top_two` and `fixed`: equal in law to `thompson.shares`, but vectorised
 over replications, so that a simulator can decide thousands of times a second without a quadrature. What
 is published and served is always the shares. Caps are not here: min(share, cap) needs the share itself,
-which a draw does not know; a simulation with caps takes the shares.
+which a draw does not know; a simulation with caps takes the shares. `sampled_loop` is the same for Numba to
+compile, where arms are proportions and rewards come at once.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.allocation.sampled_loop import require_feasible
 from experiments.model import PolicyKind
 from experiments.posteriors.beta import Beta
 from experiments.posteriors.compare import prob_best
@@ -108,10 +110,7 @@ def choices(
     array([[1, 1, 1]])
     """
     replications, n_arms = posteriors.shape
-    if kind not in (PolicyKind.THOMPSON, PolicyKind.TOP_TWO):
-        raise ValueError(f"{kind} has no sampled evaluation of posteriors")
-    if not (0 <= floor <= control_share <= 1 and floor * (n_arms - 1) + control_share < 1 + 1e-12):
-        raise ValueError(f"infeasible: floor {floor}, control_share {control_share}, {n_arms} variants")
+    require_feasible(kind, n_arms, control_share, floor)
     arms = _kept_apart(replications * n, n_arms, control, control_share, floor, rng)
     free = np.flatnonzero(arms < 0)
     rows = free // n
@@ -175,12 +174,20 @@ def _challengers(
         if not len(vain):
             return arms
     for place in vain.tolist():
-        chances = prob_best(posteriors.of(int(rows[place])))
-        chances[leaders[place]] = 0.0
-        total = chances.sum()
-        if total == 0:  # nobody but the leader has a chance: the others share equally
-            chances[:] = 1.0
-            chances[leaders[place]] = 0.0
-            total = chances.sum()
-        arms[place] = rng.choice(len(chances), p=chances / total)
+        chances = challenger_chances(posteriors.of(int(rows[place])), int(leaders[place]))
+        arms[place] = rng.choice(len(chances), p=chances)
     return arms
+
+
+def challenger_chances(posteriors: Sequence[Posterior], leader: int) -> FloatArray:
+    """P(best) of each arm given that it is not the leader, shape (n_arms,); 0 for the leader.
+
+    >>> challenger_chances([Beta(9.0, 1.0), Beta(2.0, 2.0), Beta(2.0, 2.0)], 0).round(6)
+    array([0. , 0.5, 0.5])
+    """
+    chances = prob_best(posteriors)
+    chances[leader] = 0.0
+    if chances.sum() == 0:  # nobody but the leader has a chance: the others share equally
+        chances[:] = 1.0
+        chances[leader] = 0.0
+    return chances / chances.sum()

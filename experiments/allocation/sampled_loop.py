@@ -1,0 +1,281 @@
+"""Bernoulli arms decided by sampling, decision after decision: the loop that Numba compiles.
+
+The compiled form of `sampled.choices` for Beta posteriors: equal to it in law, from other random numbers.
+Who is best in one joint draw is found without drawing every arm. The one with the highest mean is drawn,
+theta = x. Of any other, with alpha, beta >= 1 and density f, only what lies above x matters. log f is
+concave, so for d >= 0, where s = -(log f)'(x) > 0,
+
+    f(x + d) <= f(x) exp(-s d)
+
+If the mass under that envelope, f(x) / s, is below 1, the arm is proposed with this probability, at x + d
+with d exponential of rate s, and accepted with probability f(x + d) / (f(x) exp(-s d)). A value x + d then
+has the density f(x) / s * s exp(-s d) * f(x + d) / (f(x) exp(-s d)) = f(x + d), exactly the arm's own, and
+the arm stays below with the rest, P(theta <= x). An accepted value is the new x for the arms that follow.
+Whether an arm is drawn or proposed depends on posteriors and x alone, so that arms stay independent.
+(A tail under a tangent of the log density: Devroye, Non-Uniform Random Variate Generation, 1986, VII.2.)
+
+Rounding makes a probability wrong by 2^-53 at most, and f, whose constant is added up from update to
+update, by about a millionth: above 2^24 units, and with a parameter below 1, all arms are drawn.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from math import ceil, exp, inf, lgamma, log, log1p, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.model import PolicyKind
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+ALPHA, BETA, MEAN, LOG_NORM = 0, 1, 2, 3
+"""Rows of the posteriors, an array (4, arms): Beta(alpha, beta), its mean, log of its density's constant."""
+NOW, FORCED, LEADER, RECORDED, UNIFORMS, NORMALS = 0, 1, 2, 3, 4, 5
+"""Where a run stands, six integers: decisions made, the arm of the next one or -1, the leader for whom a
+challenger is wanted, times recorded, and how many uniforms and normals of those handed in are used."""
+DONE, REFILL, CHALLENGER = 0, 1, 2
+"""Why a run has stopped: at its end, for random numbers, for a challenger by its exact law."""
+
+_LARGEST = 2.0**24  # units of an arm up to which the envelope serves
+_VAIN = 256  # draws of a challenger, after which its exact law costs less
+
+
+Rules = tuple[bool, int, float, float, int]
+"""top_two, control, control_share and floor as in `sampled.choices`, and decisions from look to look. A plain
+tuple: of a named one Numba would find out the type anew at every call, in 80 microseconds."""
+
+
+def require_feasible(kind: PolicyKind, n_arms: int, control_share: float, floor: float) -> None:
+    """ValueError unless the policy can be sampled, and floors and control's share leave it something."""
+    if kind not in (PolicyKind.THOMPSON, PolicyKind.TOP_TWO):
+        raise ValueError(f"{kind} has no sampled evaluation of posteriors")
+    if not (0 <= floor <= control_share <= 1 and floor * (n_arms - 1) + control_share < 1 + 1e-12):
+        raise ValueError(f"infeasible: floor {floor}, control_share {control_share}, {n_arms} variants")
+
+
+def log_norm(alpha: float, beta: float) -> float:
+    """-log B(alpha, beta), infinite where the arm has to be drawn: a parameter below 1, or too many units."""
+    if alpha < 1 or beta < 1 or alpha + beta > _LARGEST:
+        return inf
+    return lgamma(alpha + beta) - lgamma(alpha) - lgamma(beta)
+
+
+def learn(arms: Floats, arm: int, success: bool) -> None:
+    """Update an arm's posterior by one reward; its constant by B(a + 1, b) = B(a, b) a / (a + b)."""
+    alpha, beta = arms[ALPHA, arm], arms[BETA, arm]
+    size = alpha + beta
+    if success:
+        norm = arms[LOG_NORM, arm] + log(size / alpha)
+        alpha += 1
+    else:
+        norm = arms[LOG_NORM, arm] + log(size / beta)
+        beta += 1
+    if norm == inf or size + 1 > _LARGEST:
+        norm = log_norm(alpha, beta)
+    arms[ALPHA, arm], arms[BETA, arm] = alpha, beta
+    arms[MEAN, arm], arms[LOG_NORM, arm] = alpha / (size + 1), norm
+
+
+def uniform(uniforms: Floats, place: Integers) -> float:
+    """The next in (0, 1]. Past the last one they come round: the decision is made anew then, with more."""
+    place[UNIFORMS] += 1
+    return float(uniforms[int(place[UNIFORMS] - 1) & (len(uniforms) - 1)])
+
+
+def gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
+    """A draw of Gamma(shape, 1), shape >= 1 (Marsaglia and Tsang 2000)."""
+    d = shape - 1 / 3
+    c = 1 / sqrt(9 * d)
+    while True:
+        z = float(normals[int(place[NORMALS]) & (len(normals) - 1)])
+        place[NORMALS] += 1
+        v = 1 + c * z
+        if v <= 0:
+            continue
+        v = v * v * v
+        u = uniform(uniforms, place)
+        z *= z
+        if u < 1 - 0.0331 * z * z or log(u) < 0.5 * z + d * (1 - v + log(v)):
+            return d * v
+
+
+def log_gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
+    """The logarithm of a draw of Gamma(shape, 1), also where the draw itself would be 0."""
+    if shape >= 1:
+        return log(gamma(shape, uniforms, normals, place))
+    return log(gamma(shape + 1, uniforms, normals, place)) + log(uniform(uniforms, place)) / shape
+
+
+def best_of_draws(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -> int:
+    """The best arm of one joint draw, all arms drawn, compared by log-odds: near 0 and 1 none tie there."""
+    best, most = 0, -inf
+    for arm in range(arms.shape[1]):
+        log_odds = log_gamma(arms[ALPHA, arm], uniforms, normals, place)
+        log_odds -= log_gamma(arms[BETA, arm], uniforms, normals, place)
+        if log_odds > most:
+            best, most = arm, log_odds
+    return best
+
+
+def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -> int:
+    """The best arm of one joint draw; by the envelope of the module's docstring where all arms allow it."""
+    first, highest, roughest = 0, -inf, -inf
+    for arm in range(arms.shape[1]):
+        if arms[MEAN, arm] > highest:
+            first, highest = arm, arms[MEAN, arm]
+        roughest = max(roughest, arms[LOG_NORM, arm])
+    if roughest == inf:
+        return best_of_draws(arms, uniforms, normals, place)
+    g = gamma(arms[ALPHA, first], uniforms, normals, place)
+    h = gamma(arms[BETA, first], uniforms, normals, place)
+    x, y = g / (g + h), h / (g + h)  # y = 1 - x, with all its digits
+    log_x, log_y = log(x), log(y)
+    best = first
+    # One uniform serves until an arm is proposed: given that it is above what it was held against, it is
+    # uniform over the `left` that remains.
+    u, left = uniform(uniforms, place), 1.0
+    for arm in range(arms.shape[1]):
+        if arm == first:
+            continue
+        p, q = arms[ALPHA, arm] - 1, arms[BETA, arm] - 1
+        slope = q / y - p / x
+        density = exp(p * log_x + q * log_y + arms[LOG_NORM, arm])
+        if density < slope:
+            mass = left * (density / slope)  # in this order the next arm need not wait for the division
+            if u > mass:
+                u -= mass
+                left -= mass
+                continue
+            u, left = uniform(uniforms, place), 1.0
+            step = -log(uniform(uniforms, place)) / slope
+            if step >= y:
+                continue
+            held = p * log1p(step / x) + q * log1p(-step / y) + slope * step
+            if uniform(uniforms, place) > exp(held):
+                continue
+            x, y = x + step, y - step
+        else:
+            g = gamma(arms[ALPHA, arm], uniforms, normals, place)
+            h = gamma(arms[BETA, arm], uniforms, normals, place)
+            if g / (g + h) <= x:
+                continue
+            x, y = g / (g + h), h / (g + h)
+        best, log_x, log_y = arm, log(x), log(y)
+    return best
+
+
+def kept_apart(n_arms: int, rules: Rules, uniforms: Floats, place: Integers) -> int:
+    """The arm for which control's share or a floor keeps this decision, -1 for none."""
+    _, control, control_share, floor, _ = rules
+    if control_share == 0 or n_arms == 1:
+        return -1
+    u = uniform(uniforms, place) - control_share
+    if u <= 0:
+        return control
+    if u > (n_arms - 1) * floor:
+        return -1
+    treatment = min(ceil(u / floor), n_arms - 1) - 1
+    return treatment + 1 if treatment >= control else treatment
+
+
+def decision(arms: Floats, rules: Rules, uniforms: Floats, normals: Floats, place: Integers) -> int:
+    """The arm of one decision, or -1 - leader where the leader's challenger was not found in many draws."""
+    n_arms = arms.shape[1]
+    arm = kept_apart(n_arms, rules, uniforms, place)
+    if arm >= 0:
+        return arm
+    leader = best_arm(arms, uniforms, normals, place)
+    if not rules[0] or n_arms == 1 or uniform(uniforms, place) > 0.5:
+        return leader
+    for _ in range(_VAIN):
+        arm = best_arm(arms, uniforms, normals, place)
+        if arm != leader:
+            return arm
+    return -1 - leader
+
+
+def run(
+    arms: Floats,
+    learnt: Floats,
+    rules: Rules,
+    rates: Floats,
+    times: Integers,
+    pulls: Integers,
+    regret: Floats,
+    place: Integers,
+    uniforms: Floats,
+    normals: Floats,
+) -> int:
+    """Decide, see the reward and learn until times[-1] decisions are made; why it stopped before.
+
+    `arms` (4, arms) are the posteriors decisions are made by, `learnt` those after every reward: one and the
+    same array where each decision is learnt from at once. `rates` and `pulls` (arms), `times` ascending and
+    `regret` at them, the sum over decisions of the best rate less the arm's; `place` as above. The lengths
+    of `uniforms` in (0, 1] and of `normals` are powers of two. Whoever calls answers a stop and calls again.
+    """
+    update_every, most = rules[4], rates[0]
+    for k in range(
+        len(rates)
+    ):  # by hand, as below: what arrays do at once takes Numba seconds and 30 MB to compile
+        most = max(most, rates[k])
+    while place[NOW] < times[-1]:
+        used, used_normals, arm = place[UNIFORMS], place[NORMALS], place[FORCED]
+        if arm < 0:
+            arm = decision(arms, rules, uniforms, normals, place)
+        luck = uniform(uniforms, place)
+        if place[UNIFORMS] > len(uniforms) or place[NORMALS] > len(normals):
+            place[UNIFORMS], place[NORMALS] = used, used_normals
+            return REFILL
+        if arm < 0:
+            place[LEADER] = -1 - arm
+            return CHALLENGER
+        place[FORCED] = -1
+        pulls[arm] += 1
+        learn(learnt, arm, luck <= rates[arm])
+        place[NOW] += 1
+        if update_every > 1 and place[NOW] % update_every == 0:
+            for k in range(len(rates)):
+                for row in range(4):
+                    arms[row, k] = learnt[row, k]
+        if place[NOW] == times[place[RECORDED]]:
+            given_away = 0.0
+            for k in range(len(rates)):
+                given_away += pulls[k] * (most - rates[k])
+            regret[place[RECORDED]] = given_away
+            place[RECORDED] += 1
+    return DONE
+
+
+Running = Callable[..., int]
+"""How `run` is called, compiled or not."""
+
+
+class Compiled:
+    """What this process has compiled, if anything."""
+
+    run: Running | None = None
+
+
+def compile_loop() -> Running | None:
+    """`run` compiled, once in a process; None where Numba is not installed.
+
+    It takes a second or two, less where an earlier process could keep the result beside this file.
+    """
+    if Compiled.run is not None:
+        return Compiled.run
+    try:
+        numba: Any = import_module("numba")
+    except ImportError:
+        return None
+    for part in (log_norm, learn, uniform, gamma, log_gamma, best_of_draws, best_arm, kept_apart, decision):
+        import_module("numba.extending").register_jitable(part)
+    # Divisions follow IEEE 754, as everywhere in NumPy, instead of being looked at one by one.
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        Compiled.run = numba.njit(cache=True, **options)(run)
+    except RuntimeError:  # nowhere to keep it
+        Compiled.run = numba.njit(**options)(run)
+    return Compiled.run
