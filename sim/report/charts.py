@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.analysis.wording import Language, money
+from experiments.money import exponent
 from sim.report.markup import Html
 from sim.report.plot import Axis, Entry, Plot, figure, fitted
 from sim.report.scales import percent, round_ticks, short_money, whole
@@ -36,7 +37,8 @@ def day_axis(days: int) -> Axis:
 
 def money_axis(run: Run, low: float, high: float) -> Axis:
     """Amounts of minor units, 0 among them."""
-    return fitted(low, high, short_money(run.settings.scenario.world.currency))
+    currency = run.settings.scenario.world.currency
+    return fitted(low, high, short_money(currency), 10.0 ** exponent(currency))
 
 
 def told(run: Run, minor: float) -> str:
@@ -108,8 +110,10 @@ def shares_figure(run: Run) -> Html:
     median = LEVELS.index(0.5)
     for (_, class_, _), found in zip(groups, spreads, strict=True):
         plot.line(days, found.quantiles[median].tolist(), f"line {class_}")
+        if len(days) == 1:
+            plot.dots(days, found.quantiles[median].tolist(), f"dot {class_}")
     said = ", ".join(
-        f"{name} {percent(round(float(found.quantiles[median, -1]), 3))}"
+        f"{name} {percent(float(found.quantiles[median, -1]))}"
         for (name, _, _), found in zip(groups, spreads, strict=True)
     )
     entries = [Entry(name, f"line {class_}") for name, class_, _ in groups]

@@ -39,8 +39,8 @@ def sentence(run: Run) -> str:
         earned = f"Against no offers it earned {amount} a week {'more' if mean > 0 else 'less'}"
     found = summary_of(run)["figures"]
     regret, harmed = found["regret_share"], found["harmed_share"]
-    had = f"regret was {_share(regret['mean'])} of what could be had" if regret["n"] else ""
-    saw = f"{_share(harmed['mean'])} of customers saw something worse than nothing"
+    had = f"regret was {percent(regret['mean'])} of what could be had" if regret["n"] else ""
+    saw = f"{percent(harmed['mean'])} of customers saw something worse than nothing"
     return "; ".join(part for part in (earned, had, saw) if part) + "."
 
 
@@ -64,7 +64,7 @@ def _tiles(run: Run) -> Html:
 def _spread_tile(name: str, figures: dict[str, float]) -> tuple[str, str, str]:
     if not figures["n"]:
         return "–", name, "nothing could be had"
-    return _share(figures["mean"]), name, _range(_share(figures["q05"]), _share(figures["q95"]))
+    return percent(figures["mean"]), name, _range(percent(figures["q05"]), percent(figures["q95"]))
 
 
 def _tile(figure: str, name: str, note: str) -> Html:
@@ -88,7 +88,3 @@ def _weekly(run: Run, *, of_best_single: bool = False) -> np.ndarray:
 
 def _money(run: Run, minor: float, *, signed: bool = False) -> str:
     return money(minor, run.settings.scenario.world.currency, Language.EN, signed=signed)
-
-
-def _share(value: float) -> str:
-    return percent(round(value, 3))

@@ -1,13 +1,15 @@
 """The figures of what a team would have seen: lifts at the looks, guardrails, days to a verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from experiments.analysis.wording import change_in_words, is_rate, metric_in_words
-from sim.report.charts import day_axis
+from experiments.analysis.wording import MONEY_METRICS, change_in_words, is_rate, metric_in_words
+from sim.report.charts import day_axis, money_axis
 from sim.report.lifts import Fan, fans, objective_of
-from sim.report.markup import Html, element
+from sim.report.markup import Html
 from sim.report.plot import Axis, Entry, Frame, Plot, figure, fitted
-from sim.report.scales import percent, points, round_ticks, short_money, whole
+from sim.report.scales import percent, plain, points, round_ticks, whole
 from sim.report.series import guardrail_states, part_in, troubled, variants_of
 from sim.runner.run import Run
 
@@ -17,23 +19,25 @@ STATES = ("kill", "throttle", "warn")
 KINDS = ("healthy", "toxic", "harmful", "no_difference")
 _LOW = Frame(height=180)
 
+Drawn = tuple[list[Html], str]
+"""Figures, and what is to be said where there are none or not all."""
 
-def fan_figures(run: Run) -> list[Html]:
+
+def fan_figures(run: Run) -> Drawn:
     """For each variant that looks named most: estimates, their interval and the truth."""
     found = fans(run, most=FANS_MOST)
-    if not found:
-        return [element("p", "No look could tell the lift of a variant: no window had closed.")]
-    return [_fan_figure(run, fan) for fan in found]
+    note = "" if found else "No look could tell the lift of a variant: no window had closed."
+    return [_fan_figure(run, fan) for fan in found], note
 
 
-def guardrail_figures(run: Run) -> list[Html]:
+def guardrail_figures(run: Run) -> Drawn:
     """For each variant that was warned of: the part of replications in each state, by day."""
     if not run.settings.scenario.experiment.guardrails:
-        return [element("p", "The experiment has no guardrails.")]
+        return [], "The experiment has no guardrails."
     states, keys = guardrail_states(run), variants_of(run)
     arms = troubled(states)
     if not arms:
-        return [element("p", "No guardrail warned of any variant on any day.")]
+        return [], "No guardrail warned of any variant on any day."
     found: list[Html] = []
     for arm in arms[:TROUBLED_MOST]:
         days = states.shape[1]
@@ -44,16 +48,12 @@ def guardrail_figures(run: Run) -> list[Html]:
             if part.any():
                 plot.steps(below.tolist(), (below + part).tolist(), f"bar {state}")
             below = below + part
-        peaks = [
-            f"{state} at most {percent(round(float(part_in(states, arm, state).max()), 3))}"
-            for state in STATES
-        ]
+        peaks = [f"{state} at most {percent(float(part_in(states, arm, state).max()))}" for state in STATES]
         caption = f"{keys[arm]}, share of replications in a state, by day: {', '.join(peaks)}."
         entries = [Entry(state, f"bar {state}", is_area=True) for state in STATES]
         found.append(figure(f"Guardrails: {keys[arm]}", plot.svg(caption), entries, caption))
-    if len(arms) > TROUBLED_MOST:
-        found.append(element("p", f"{len(arms) - TROUBLED_MOST} more variants were warned of."))
-    return found
+    more = len(arms) - TROUBLED_MOST
+    return found, f"Guardrails warned of {more} more variants, on fewer days." if more > 0 else ""
 
 
 def verdict_figure(run: Run) -> Html:
@@ -102,8 +102,16 @@ def _fan_figure(run: Run, fan: Fan) -> Html:
     objective, currency = objective_of(scenario), scenario.world.currency
     drawn = np.concatenate([fan.quantiles.ravel(), fan.interval.ravel(), fan.truth])
     known = drawn[np.isfinite(drawn)]
-    written = points if is_rate(objective) else short_money(currency)
-    plot = Plot(day_axis(scenario.days), fitted(float(known.min()), float(known.max()), written))
+    low, high = float(known.min()), float(known.max())
+    if is_rate(objective):
+        axis = fitted(low, high, points, 0.001)
+    elif objective.key in MONEY_METRICS:
+        axis = money_axis(run, low, high)
+    else:
+        axis = fitted(low, high, plain, 0.001)
+    plot = Plot(day_axis(scenario.days), axis)
+    if len(fan.days) == 1:
+        fan = _widened(fan, 0.02 * scenario.days)
     days = fan.days.tolist()
     q05, q25, q50, q75, q95 = fan.quantiles.tolist()
     plot.band(days, q05, q95, "band s1")
@@ -129,3 +137,14 @@ def _fan_figure(run: Run, fan: Fan) -> Html:
     ]
     title = f"Lift of {metric_in_words(objective.key, scenario.experiment.unit)}: {fan.variant}"
     return figure(title, plot.svg(caption), entries, caption)
+
+
+def _widened(fan: Fan, by: float) -> Fan:
+    """A fan of one look, drawn as wide as the eye needs."""
+    return replace(
+        fan,
+        days=np.array([fan.days[0] - by, fan.days[0]]),
+        quantiles=np.repeat(fan.quantiles, 2, axis=1),
+        interval=np.repeat(fan.interval, 2, axis=1),
+        truth=np.repeat(fan.truth, 2),
+    )

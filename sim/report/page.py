@@ -53,14 +53,19 @@ def _sections(run: Run) -> list[Html]:
     if not run.replications:
         return [element("p", "No replication was done: there is nothing to show."), about]
     did = [profit_figure(run), regret_figure(run), shares_figure(run), verdict_figure(run)]
-    seen = [*fan_figures(run), *guardrail_figures(run)]
+    fans, guardrails = fan_figures(run), guardrail_figures(run)
+    notes = [element("p", note) for _, note in (fans, guardrails) if note]
     return [
-        _section("What it did", element("div", *did, class_="figures")),
-        _section("What a team would have seen", element("div", *seen, class_="figures")),
+        _section("What it did", _grid(*did)),
+        _section("What a team would have seen", _grid(*fans[0], *guardrails[0]), *notes),
         _section("All replications", summary_table(run)),
         _section("The variants, and the truth", variants_table(run), segments_table(run)),
         about,
     ]
+
+
+def _grid(*figures: Html) -> Html:
+    return element("div", *figures, class_="figures")
 
 
 def _section(title: str, *content: Html) -> Html:

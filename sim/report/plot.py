@@ -42,9 +42,10 @@ class Axis:
         return low, self.ticks[-1] if self.high is None else self.high
 
 
-def fitted(low: float, high: float, written: Written) -> Axis:
-    """An axis with 0 on it that ends a little below the lowest value, not at the next round number."""
+def fitted(low: float, high: float, written: Written, least: float) -> Axis:
+    """An axis with 0 on it, at least `least` long, that ends a little below the lowest value."""
     low, high = min(0.0, low), max(0.0, high)
+    high = max(high, low + least)
     ticks = round_ticks(low, high)
     end = max(ticks[0], low - 0.05 * (ticks[-1] - low))
     return Axis([tick for tick in ticks if tick >= end], written, "", end)

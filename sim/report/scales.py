@@ -53,13 +53,13 @@ def short_money(currency: str) -> Written:
     return written
 
 
-def percent(value: float) -> str:
+def percent(value: float, places: int = 1) -> str:
     """A share in percent, without decimals where there are none.
 
-    >>> percent(0.25), percent(0.125)
-    ('25 %', '12.5 %')
+    >>> percent(0.25), percent(0.1251), percent(-1e-17)
+    ('25 %', '12.5 %', '0 %')
     """
-    return f"{100 * value:.4g} %"
+    return f"{round(100 * value, places) + 0.0:.10g} %"  # plus 0.0: there is no -0 %
 
 
 def points(value: float) -> str:
@@ -69,6 +69,11 @@ def points(value: float) -> str:
     '-1.25 pp'
     """
     return f"{100 * value:.4g} pp"
+
+
+def plain(value: float) -> str:
+    """A figure without a unit."""
+    return f"{value:.4g}"
 
 
 def whole(value: float) -> str:

@@ -50,8 +50,12 @@ def control_of(run: Run) -> int:
 
 
 def running(daily: Floats) -> Floats:
-    """Totals up to the end of each day, from 0 before the first: one longer than `daily`."""
-    return np.concatenate([[0.0], np.cumsum(daily)])
+    """Totals up to the end of each day, from 0 before the first: one longer than `daily`.
+
+    To a thousandth of a minor unit, so that what rounding leaves of equal sums is not drawn as a difference.
+    """
+    totals: Floats = np.concatenate([np.zeros(1), np.cumsum(daily)])
+    return totals.round(3) + 0.0
 
 
 def regret(run: Run) -> Spread:

@@ -1,7 +1,7 @@
 """The tables of the page: figures of all replications, variants beside their truth, settings, the world."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -60,8 +60,8 @@ def variants_table(run: Run) -> Html:
                 *(_true(run, true[key], metric) for metric in TRUTHS),
                 change_in_words(objective, scenario.world.currency, lift.absolute) if lift else "–",
                 *_found_lift(run, key),
-                percent(round(found["assigned"][key] / assigned, 3)),
-                percent(round(float(last[arm]), 3)),
+                percent(found["assigned"][key] / assigned),
+                percent(float(last[arm])),
                 str(found["throttled"][key]),
                 str(found["killed"][key]),
             ]
@@ -160,11 +160,13 @@ def _told(run: Run, name: str, value: float | None) -> str:
     if name in MONEY:
         return money(value, run.settings.scenario.world.currency, Language.EN)
     if name.endswith("_share"):
-        return f"{100 * value:.2f} %"
+        return f"{round(100 * value, 2) + 0.0:.2f} %"
     return f"{value:,.1f}"
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in cast("list[object]", value)) or "–"
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
