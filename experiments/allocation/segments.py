@@ -105,7 +105,12 @@ def _spread(variances: FloatArray, weights: FloatArray) -> FloatArray:
 def segment_posteriors(
     experiment: Experiment, cells: Sequence[Cell], candidates: Sequence[str], *, time_zone: str, now: datetime
 ) -> dict[str, AllocationPosteriors]:
-    """The shrunk posteriors of the objective by segment; none unless two or more can be told apart."""
+    """The shrunk posteriors of the objective by segment; none unless two or more can be told apart.
+
+    Nor with one candidate alone, as when all treatments are killed: there is nothing to compare.
+    """
+    if len(candidates) < 2:
+        return {}
     of_segment: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.candidates.issuperset(candidates):

@@ -190,6 +190,14 @@ def test_one_segment_alone_is_no_segment() -> None:
     assert proposed([cell for cell in FLIP if not cell.key.segment]).segments == {}
 
 
+def test_where_all_treatments_are_killed_segments_have_nothing_to_compare() -> None:
+    made = experiment_of("a", "b", settings=SETTINGS)
+    given = {"guarded": Guarded(), "promoted": None, "last": None, "time_zone": "UTC", "now": NOW}
+    found = propose(made, FLIP, frozenset({"none"}), [("none",)], **given)  # type: ignore[arg-type]
+    assert found.segments == {}
+    assert found.sets[("none",)].shares == {"none": WHOLE}
+
+
 def test_identical_arms_are_equal_however_they_were_shown() -> None:
     """VIPs buy five times as much and were shown b: its own mix would make it four times as good."""
     counts = {"": {"none": 3000, "a": 3000, "b": 300}, "vip": {"none": 300, "a": 300, "b": 3000}}
