@@ -7,7 +7,8 @@ from typing import Any
 
 from experiments.model import Experiment, Guardrail, OfferKind, PolicyKind, PolicySettings
 from sim.worlds.scenario import variants_of
-from sim.worlds.world import Basket, Effect, Grid, Product, Reaction, Season, Segment, World
+from sim.worlds.timing import DAY_S
+from sim.worlds.world import Basket, Delay, Delays, Effect, Grid, Product, Reaction, Season, Segment, World
 
 CURRENCY = "EUR"
 CONTROL = Effect("none")
@@ -52,6 +53,9 @@ WEEK = Season(
     weekday_traffic=(1.0, 0.95, 0.95, 1.0, 1.05, 1.1, 0.95),
     weekday_conversion=(1.0, 1.0, 1.0, 1.0, 1.02, 0.98, 1.0),
 )
+
+DELAYS = Delays(refund=Delay((0.25 * DAY_S, 2 * DAY_S, 6 * DAY_S), (0.6, 0.4)))
+"""Refunds come before the attribution window closes, as a shop with a guardrail on them should have it."""
 
 GUARDRAILS = (
     Guardrail("conversion_rate", warn=0.02, throttle=0.05, kill=0.10),
@@ -98,12 +102,13 @@ def shop(effects: Sequence[Effect], **changes: Any) -> World:
         segments=SEGMENTS,
         effects=tuple(effects),
         season=WEEK,
+        delays=DELAYS,
     )
     return replace(world, **changes)
 
 
 def experiment(key: str, world: World, hypothesis: str, **changes: Any) -> Experiment:
-    """The experiment of a scenario: learns once a day from units three days old, refunds within three weeks.
+    """The experiment of a scenario: learns once a day from units a week old.
 
     `changes` are fields of `Experiment`; those of its policy are written `policy=replace(POLICY, ...)`.
     """
@@ -114,8 +119,8 @@ def experiment(key: str, world: World, hypothesis: str, **changes: Any) -> Exper
         variants=tuple(variants_of(world.effects, world.effects[0].variant)),
         name=key.replace("_", " "),
         hypothesis=hypothesis,
-        attribution_window=timedelta(days=3),
-        refund_window=timedelta(days=21),
+        attribution_window=timedelta(days=7),
+        refund_window=timedelta(days=14),
         policy=POLICY,
         guardrails=GUARDRAILS,
         salt=key,
