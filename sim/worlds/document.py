@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -20,7 +21,8 @@ def to_document(world: World) -> Document:
 def from_document(document: Mapping[str, Any]) -> World:
     """Read a world; InvalidWorld names the place of what is wrong, unknown fields included."""
     try:
-        world = msgspec.convert(document, World)
+        # msgspec leaves defaults to the class; made anew, the world holds every field itself
+        world = replace(msgspec.convert(document, World))
     except msgspec.ValidationError as error:
         raise InvalidWorld(str(error)) from error
     _refuse_unknown(document, to_document(world), "$")

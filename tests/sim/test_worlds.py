@@ -314,6 +314,8 @@ def test_defaults_need_not_be_written() -> None:
     assert found.noise == Noise()
     assert found.season == Season()
     assert found.session.stages == (Stage("checkout"),)
+    assert to_document(found).keys() == to_document(WORLD).keys()
+    assert from_document(to_document(found)).digest == found.digest
 
 
 def test_unknown_keys_of_a_world_have_no_index() -> None:
