@@ -16,7 +16,10 @@ FINAL_VERDICTS = frozenset({"healthy", "toxic", "harmful", "no_difference"})
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The verdict as the report gave it at the end of a day; `lift_*` of the objective, corrected."""
+    """What the report said at the end of a day: verdict, corrected lift of the objective, SRM.
+
+    `srm` is the state of its check of the sample ratio, None where it has none.
+    """
 
     day: int
     verdict: str
@@ -24,12 +27,14 @@ class Look:
     lift_abs: float | None
     lift_low: float | None
     lift_high: float | None
+    srm: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replication:
     """One simulated run of an experiment; arrays over days (D,) or days and arms (D, K), money minor units.
 
+    by_segment      (D, K, S) customers by arm and segment
     expected_minor  true margin of the customers under the variants they got
     booked_minor    the margin that came of them, refunds and all, in the attribution window
     if_all_minor    (D, K) true margin had all of them got the arm
@@ -41,7 +46,7 @@ class Replication:
 
     number: int
     customers: Ints
-    assigned: Ints
+    by_segment: Ints
     shares: Floats
     expected_minor: Floats
     booked_minor: Ints
@@ -50,6 +55,11 @@ class Replication:
     harmed: Ints
     state: NDArray[np.int8]
     looks: tuple[Look, ...] = ()
+
+    @property
+    def assigned(self) -> Ints:
+        """Customers by day and arm, (D, K)."""
+        return self.by_segment.sum(axis=2)
 
     @property
     def regret_minor(self) -> Floats:

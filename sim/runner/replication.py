@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.analysis.guardrails import GuardrailState
 from experiments.analysis.read_out import read_out
+from experiments.analysis.report import Interval
 from experiments.fold import DAY_US, micros
 from experiments.model import PolicyKind
 from sim.runner.allocating import Allocator
@@ -113,11 +114,10 @@ class _Run:
             seed=self._allocator.version.number,
         )
         verdict = report.verdict
+        srm = next((check.state for check in report.checks if check.name == "srm"), None)
         leader = next((one for one in report.variants if one.key == verdict.variant), None)
-        if leader is None:
-            return Look(day, verdict.kind, None, None, None, None)
-        lift = leader.metrics[objective].figures.lift_abs
-        return Look(day, verdict.kind, verdict.variant, lift.value, lift.ci_low, lift.ci_high)
+        lift = Interval() if leader is None else leader.metrics[objective].figures.lift_abs
+        return Look(day, verdict.kind, verdict.variant, lift.value, lift.ci_low, lift.ci_high, srm)
 
     def _midnight_us(self, day: int) -> int:
         return self._settings.start_us + day * DAY_US

@@ -20,6 +20,15 @@ class Run:
     replications: tuple[Replication, ...]
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The variants, in the order of the arms."""
+        return tuple(effect.variant for effect in self.settings.scenario.world.effects)
+
+    def arm(self, variant: str) -> int:
+        """The index of a variant."""
+        return self.keys.index(variant)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every replication was run to its end."""
         return len(self.replications) == self.settings.replications

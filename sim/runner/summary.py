@@ -81,6 +81,7 @@ def look_row(one: Replication, look: Look) -> dict[str, Any]:
         "lift_abs": look.lift_abs,
         "ci_low": look.lift_low,
         "ci_high": look.lift_high,
+        "srm": look.srm,
     }
 
 

@@ -40,7 +40,8 @@ class Tally:
         self._rules = FoldRules(scenario.experiment, "UTC")
         self._control = self._keys.index(scenario.experiment.control.key)
         self._customers = np.zeros((runs, days), np.int64)
-        self._assigned = np.zeros((runs, days, arms), np.int64)
+        segments = len(scenario.world.segments)
+        self._by_segment = np.zeros((runs, days, arms, segments), np.int64)
         self._shares = np.zeros((runs, days, arms))
         self._expected, self._oracle = np.zeros((runs, days)), np.zeros((runs, days))
         self._if_all = np.zeros((runs, days, arms))
@@ -57,7 +58,7 @@ class Tally:
         here = [index for index, key in enumerate(self._keys) if arrives.get(key, 0) <= day]
         met = counts.sum(axis=1)
         self._customers[:, day] += met.sum(axis=1)
-        self._assigned[:, day] += counts.sum(axis=2)
+        self._by_segment[:, day] += counts
         self._expected[:, day] += (counts * margins).sum(axis=(1, 2))
         self._if_all[:, day] += met @ margins.T
         self._oracle[:, day] += met @ margins[here].max(axis=0)
@@ -96,7 +97,7 @@ class Tally:
             Replication(
                 number=number,
                 customers=self._customers[run],
-                assigned=self._assigned[run],
+                by_segment=self._by_segment[run],
                 shares=self._shares[run],
                 expected_minor=self._expected[run],
                 booked_minor=self._booked[run],

@@ -1,0 +1,1 @@
+"""What the named scenarios claim, checked on runs."""
