@@ -15,11 +15,12 @@ from sim.report.series import (
     best_first,
     control_of,
     ends,
+    given_in,
     is_split,
     profit,
+    published,
     regret,
     spread_of,
-    traffic,
     variants_of,
 )
 from sim.runner.run import Run
@@ -90,15 +91,26 @@ def profit_figure(run: Run) -> Html:
     return figure("Profit above offering nothing", plot.svg(alt), entries, alt)
 
 
-def shares_figure(run: Run) -> Html:
-    """Shares of the traffic over time: control, the best few, and all others together."""
-    shares, keys, control = traffic(run), variants_of(run), control_of(run)
-    ranked = [arm for arm in best_first(run) if arm != control]
-    alone = ranked if len(ranked) <= NAMED_MOST + 1 else ranked[:NAMED_MOST]
-    groups: list[tuple[str, str, Sequence[int]]] = [(f"{keys[control]} (control)", "control", [control])]
-    groups += [(keys[arm], f"s{n + 1} d{n % 4}", [arm]) for n, arm in enumerate(alone)]
-    if others := [arm for arm in ranked if arm not in alone]:
-        groups.append((f"{len(others)} others together", "s7 d3", others))
+def shares_figures(run: Run) -> list[Html]:
+    """Who got the traffic: the published shares, or where every segment has its own, what each was given."""
+    if not is_split(run):
+        what = "Published shares at the end of each day"
+        return [_shares_figure(run, "Who got the traffic", published(run), what)]
+    segments = run.settings.scenario.world.segments
+    return [
+        _shares_figure(
+            run,
+            f"Who got the traffic: {one.key}",
+            given_in(run, index),
+            f"Share of the customers of {one.key}, day by day",
+        )
+        for index, one in enumerate(segments)
+    ]
+
+
+def _shares_figure(run: Run, title: str, shares: Floats, what: str) -> Html:
+    """Shares (R, D, K) over time: control, the best few, and all others together."""
+    groups = _groups(run)
     days = np.arange(1, shares.shape[1] + 1, dtype=np.float64).tolist()
     plot = Plot(
         Axis(day_axis(len(days)).ticks, whole, "day", 0, max(2, len(days))),
@@ -117,10 +129,20 @@ def shares_figure(run: Run) -> Html:
         for (name, _, _), found in zip(groups, spreads, strict=True)
     )
     entries = [Entry(name, f"line {class_}") for name, class_, _ in groups]
-    what = "Share of customers, by day" if is_split(run) else "Published shares at the end of each day"
-    why = " Every segment has shares of its own; this is what they come to." if is_split(run) else ""
-    caption = f"{what}: median, and 5–95 % of replications. At the end: {said}.{why}"
-    return figure("Who got the traffic", plot.svg(caption), entries, caption)
+    caption = f"{what}: median, and 5–95 % of replications. At the end: {said}."
+    return figure(title, plot.svg(caption), entries, caption)
+
+
+def _groups(run: Run) -> list[tuple[str, str, Sequence[int]]]:
+    """The lines of a plot of shares: name, class and arms."""
+    keys, control = variants_of(run), control_of(run)
+    ranked = [arm for arm in best_first(run) if arm != control]
+    alone = ranked if len(ranked) <= NAMED_MOST + 1 else ranked[:NAMED_MOST]
+    groups: list[tuple[str, str, Sequence[int]]] = [(f"{keys[control]} (control)", "control", [control])]
+    groups += [(keys[arm], f"s{n + 1} d{n % 4}", [arm]) for n, arm in enumerate(alone)]
+    if others := [arm for arm in ranked if arm not in alone]:
+        groups.append((f"{len(others)} others together", "s7 d3", others))
+    return groups
 
 
 def _days(totals: Floats) -> list[float]:

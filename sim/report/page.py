@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from sim.report.charts import profit_figure, regret_figure, shares_figure
+from sim.report.charts import profit_figure, regret_figure, shares_figures
 from sim.report.markup import Html, element, joined
 from sim.report.opening import opening
 from sim.report.outcomes import fan_figures, guardrail_figures, verdict_figure
@@ -52,7 +52,7 @@ def _sections(run: Run) -> list[Html]:
     )
     if not run.replications:
         return [element("p", "No replication was done: there is nothing to show."), about]
-    did = [profit_figure(run), regret_figure(run), shares_figure(run), verdict_figure(run)]
+    did = [profit_figure(run), regret_figure(run), *shares_figures(run), verdict_figure(run)]
     fans, guardrails = fan_figures(run), guardrail_figures(run)
     notes = [element("p", note) for _, note in (fans, guardrails) if note]
     return [

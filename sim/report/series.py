@@ -100,17 +100,15 @@ def is_split(run: Run) -> bool:
     return run.settings.scenario.experiment.policy.kind is PolicyKind.SEGMENT
 
 
-def traffic(run: Run) -> Floats:
-    """The share of the traffic of every variant by day, (R, D, K).
+def published(run: Run) -> Floats:
+    """The share of every variant at the end of every day, (R, D, K)."""
+    return np.array([one.shares for one in run.replications])
 
-    As published at the end of the day; of a policy by segment what customers got, since the shares over all
-    segments are not those that are served.
-    """
-    if not is_split(run):
-        return np.array([one.shares for one in run.replications])
-    return np.array(
-        [one.assigned / np.maximum(1, one.assigned.sum(axis=1, keepdims=True)) for one in run.replications]
-    )
+
+def given_in(run: Run, segment: int) -> Floats:
+    """The part of a segment's customers that got each variant, by day (R, D, K); 0 where nobody came."""
+    counts = np.array([one.by_segment[:, :, segment] for one in run.replications])
+    return counts / np.maximum(1, counts.sum(axis=2, keepdims=True))
 
 
 def best_first(run: Run) -> list[int]:

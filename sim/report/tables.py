@@ -11,7 +11,7 @@ from sim.calibration.provenance import commit, rialto_version
 from sim.report.lifts import coverage, objective_of
 from sim.report.markup import Html, element
 from sim.report.scales import percent
-from sim.report.series import best_first, control_of, traffic, variants_of
+from sim.report.series import best_first, control_of, published, variants_of
 from sim.runner.files import settings_to_json
 from sim.runner.run import Run
 from sim.runner.show import MONEY, TITLES
@@ -39,6 +39,9 @@ def summary_table(run: Run) -> Html:
     covered, of = coverage(run)
     covers = "The credible interval of the last look covers the true lift of the variant it names in"
     note = f"{covers} {covered} of {of}." if of else "No last look has an interval."
+    checked = [look.srm for one in run.replications for look in one.looks if look.srm is not None]
+    if checked:
+        note += f" The check of the sample ratio warned at {checked.count('warn')} of {len(checked)} looks."
     return element("div", table(head, rows), element("p", note, class_="note"))
 
 
@@ -49,7 +52,7 @@ def variants_table(run: Run) -> Html:
     true = truth_of_period(scenario.world, range(scenario.days), window=experiment.attribution_window)
     lifts = true_lifts(true, experiment.control.key, objective.key)
     assigned = sum(found["assigned"].values()) or 1
-    last = traffic(run)[:, -1, :].mean(axis=0)
+    last = published(run)[:, -1, :].mean(axis=0)
     rows: list[list[str]] = []
     for arm in best_first(run):
         key = keys[arm]
