@@ -76,7 +76,7 @@ def test_every_link_and_picture_of_the_documents_leads_somewhere() -> None:
 def test_map_names_the_folders_and_documents_there_are() -> None:
     (the_map,) = [block.text for block in blocks(README) if block.language == "text"]
     assert all((ROOT / name).is_dir() for name in re.findall(r"^(\w+)/", the_map, re.MULTILINE))
-    assert all((ROOT / "docs" / name).is_file() for name in re.findall(r"\w+\.md", the_map))
+    assert all((ROOT / "docs" / name).is_file() for name in re.findall(r"[\w-]+\.md", the_map))
 
 
 def test_house_map_of_contributing_names_places_there_are() -> None:
