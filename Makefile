@@ -11,7 +11,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench studies agreement spark lock clean
+.PHONY: help demo test lint bench studies scenarios agreement spark lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ bench: $(READY) ## Measure the running service and its peers, and write benchmar
 
 studies: $(READY) ## Run the long studies and write docs/calibration.md and docs/policies.md (ARGS="policies" for a part)
 	@$(BIN)/python -m benchmarks.studies $(ARGS)
+
+scenarios: $(READY) ## Run every named scenario in full and write docs/scenarios.md (ARGS="a_a" for one)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/rialto sim claims --replications 60 --out docs/scenarios.md $(ARGS)
 
 agreement: $(READY) ## Ask GrowthBook's gbstats, in an environment of its own, and record what the test reads
 	@$(BIN)/python -m benchmarks.agreement

@@ -7,15 +7,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from sim.progress import progress_bar
 from sim.replay.client import Service
 from sim.replay.errors import ReplayError
 from sim.replay.run import Options, Outcome
@@ -75,7 +68,7 @@ def replay(
     """
     options = Options(shuffle, duplicates, limit, checkpoint)
     try:
-        with Service(url, key, patience_s=patience) as service, _progress() as progress:
+        with Service(url, key, patience_s=patience) as service, progress_bar() as progress:
 
             def begin(task: str, total: int) -> Callable[[int], None]:
                 number = progress.add_task(task, total=total)
@@ -87,18 +80,6 @@ def replay(
         sys.exit(error.exit_code)
     _print(outcome, is_json=is_json)
     sys.exit(0 if outcome.agrees else 1)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _print(outcome: Outcome, *, is_json: bool) -> None:

@@ -7,8 +7,11 @@ from importlib import import_module
 import click
 
 SUBCOMMANDS: dict[str, str] = {
+    "claims": "sim.claims.command:claims_command",
+    "drive": "sim.closed_loop.command:drive",
     "list": "sim.runner.command:list_command",
     "ope": "sim.ope.command:ope",
+    "plan": "sim.planner.plan_command:plan",
     "run": "sim.runner.command:run_command",
 }
 """Name -> module:command; a part of the simulator registers its subcommand here with one line."""

@@ -23,9 +23,7 @@ def _healthy(run: Run) -> list[Finding]:
     return [
         mostly("socks have most of the traffic in the last week", _over(every, socks, 0.5), 0.9),
         above("true margin above equal shares'", [_gain_on_equal(one) for one in every]),
-        seldom(
-            "a guardrail kills the socks", [one.first_day(socks, "kill") is not None for one in every], 0.02
-        ),
+        seldom("a guardrail kills the socks", _killed(every, socks), 0.02),
     ]
 
 
@@ -36,9 +34,7 @@ def _toxic_upsell(run: Run) -> list[Finding]:
     stopped = [day is not None and day < 2 * WEEK for day in days]
     healthy = [any(look.verdict == "healthy" and look.variant == key for look in one.looks) for one in every]
     return [
-        mostly(
-            "throttled or killed within two weeks", [day is not None and day < 14 for day in stopped], 0.9
-        ),
+        mostly("throttled or killed within two weeks", stopped, 0.9),
         seldom("called healthy at any look", healthy, 0.01),
     ]
 

@@ -8,16 +8,9 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from experiments.times import parse_duration
+from sim.progress import progress_bar
 from sim.runner.errors import RunError
 from sim.runner.executors import executor_of
 from sim.runner.files import document_of, write
@@ -127,14 +120,6 @@ def list_command(is_json: bool) -> None:
 
 def _run(settings: RunSettings, executor: str) -> Run:
     chosen = executor_of(executor)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(settings.scenario.key, total=settings.replications)
         return run(settings, chosen, lambda done: progress.advance(task, done))
