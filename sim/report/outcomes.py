@@ -83,7 +83,7 @@ def verdict_figure(run: Run) -> Html:
             count = at.get((day, kind), 0)
             if count:
                 says = f"day {day}: {kind.replace('_', ' ')} {count}"
-                plot.bar(day - width, day + width, below, below + count, f"bar {kind}", says)
+                plot.bar(day - 2 * width, day, below, below + count, f"bar {kind}", says)
                 below += count
     if undecided:
         right = days + room
