@@ -18,11 +18,11 @@ WORLD = shop(
             5_900,
             3_200,
             "electronics",
-            reaction=Reaction(appeal=1.3, pressure=0.01, regret=0.38, clicks=0.1),
+            reaction=Reaction(appeal=1.6, pressure=0.01, regret=0.38, clicks=0.1),
         ),
         socks(appeal=0.5),
     ),
-    customers_per_day=2_000,
+    customers_per_day=4_000,
     delays=Delays(refund=Delay((10 * DAY_S, 20 * DAY_S, 30 * DAY_S, 40 * DAY_S), (0.3, 0.5, 0.2))),
 )
 
@@ -30,8 +30,8 @@ SCENARIO = Scenario(
     key="late_refunds",
     title="Refunds that come weeks later",
     claim=(
-        "The watch leads in the first two weeks and has less than a tenth of the traffic in the last: "
-        "once the refunds are in, it is cut by guardrail and margin."
+        "The watch leads in the second week and has less than a tenth of the traffic in the last: once "
+        "the refunds are in, it is cut by guardrail and margin."
     ),
     ground_truth=(
         "Before refunds the watch earns the most of the three; net of them, which come ten to forty days "
@@ -39,7 +39,11 @@ SCENARIO = Scenario(
     ),
     world=WORLD,
     experiment=experiment(
-        "late_refunds", WORLD, "a watch beside the shoes raises the margin", refund_window=timedelta(days=45)
+        "late_refunds",
+        WORLD,
+        "a watch beside the shoes raises the margin",
+        attribution_window=timedelta(days=3),
+        refund_window=timedelta(days=45),
     ),
     days=84,
 )
