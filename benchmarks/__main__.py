@@ -27,6 +27,7 @@ from benchmarks.parts import (
     growth,
     latency,
     memory,
+    off_policy,
     peers,
     profile,
     reports,
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "analysis": analysis.analysis,
     "allocation": allocation.allocation,
     "contextual": contextual.contextual,
+    "off_policy": off_policy.off_policy,
     "peers": peers.peers,
     "profile": profile.profile,
 }

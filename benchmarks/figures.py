@@ -185,6 +185,12 @@ GOALS = [
     ),
     _contextual("mabwiser", 0.1),
     _contextual("pymab", 1.0),
+    Goal(
+        "CPU of seven off-policy estimators, 10,000 x 80 x 3, over Open Bandit Pipeline's",
+        "off_policy",
+        lambda data: data["ratios"],
+        at_most=1 / 30,
+    ),
     _peer("assign, new unit, over unleash-server", "unleash", 4),
     _peer("assign, new unit, over a Python OFREP server", "ofrep", 2),
     Goal(

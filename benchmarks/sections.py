@@ -207,6 +207,27 @@ def contextual(data: dict[str, Any]) -> list[str]:
     return rows
 
 
+def off_policy(data: dict[str, Any]) -> list[str]:
+    """Seven estimators beside Open Bandit Pipeline's."""
+    rows = [
+        "10,000 rows, 80 actions, 3 places, the same arrays; values agree to 1e-12. CPU of one thread, in "
+        "turn, the cheapest of five evaluations a round. Theirs are values alone; ours have standard errors, "
+        "intervals and effective sample sizes. Theirs runs without PyTorch, which estimators do not use.",
+        "",
+        "| seven estimators | milliseconds | least to most |",
+        "|---|---|---|",
+    ]
+    labels = {
+        "ours_ms": "Rialto",
+        "with_overlap_ms": "Rialto, and the overlap",
+        "obp_ms": f"Open Bandit Pipeline {data['obp']}",
+    }
+    for name, label in labels.items():
+        found = data[name]
+        rows.append(f"| {label} | {median(found):.1f} | {min(found):.1f} to {max(found):.1f} |")
+    return rows
+
+
 def peers(data: dict[str, Any]) -> list[str]:
     """Peers beside ours, and what they do not do."""
     rows = [

@@ -17,6 +17,7 @@ PY_SPY = "0.4.3"
 MABWISER = "2.7.4"
 PYMAB = "2.0.1"
 GBSTATS = "0.8.0"
+OBP = "0.5.7"
 INSTALL_S_MAX = 600
 
 
@@ -40,6 +41,25 @@ def python_with_bandits(work: Path) -> Path:
 def python_with_gbstats(work: Path) -> Path:
     """A Python that has GrowthBook's gbstats, which wants a NumPy below 2 and so cannot stand beside ours."""
     return _python_with(work / "python-gbstats", [f"gbstats=={GBSTATS}"])
+
+
+def python_with_obp(work: Path) -> Path:
+    """A Python that has Open Bandit Pipeline's estimators, with what it pins as far as our Python has it.
+
+    Installed without its dependencies: of the PyTorch it asks for there is none (`obp_estimators.py`).
+    """
+    folder = work / "python-obp"
+    python = folder / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "-q"]
+    needed = ["numpy==1.23.5", "scipy==1.9.3", "scikit-learn==1.1.3", "pandas==1.5.2"]
+    plotted = ["seaborn<0.12", "matplotlib<3.9", "PyYAML", "mypy-extensions", "tqdm"]
+    commands = [
+        [sys.executable, "-m", "venv", str(folder)],
+        [*pip, "--no-deps", "--ignore-requires-python", f"obp=={OBP}"],
+        [*pip, *needed, *plotted],
+    ]
+    _once(folder, f"obp=={OBP} {sys.version.split()[0]}", commands)
+    return python
 
 
 def unleash_folder(work: Path) -> Path:

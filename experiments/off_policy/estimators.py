@@ -211,13 +211,13 @@ def value_and_influence(parts: Parts) -> tuple[float, FloatArray]:
     """The value, and what each row moves it by, times n; influences sum to 0."""
     value, influence = 0.0, np.zeros(())
     if parts.plain is not None:
-        value = float(parts.plain.mean())
+        value = float(parts.plain.sum()) / len(parts.plain)
         influence = parts.plain - value
     if parts.over is not None and parts.under is not None:
-        level = float(parts.under.mean())
-        ratio = float(parts.over.mean()) / level
+        total = float(parts.under.sum())
+        ratio = float(parts.over.sum()) / total
         value += ratio
-        influence = influence + (parts.over - ratio * parts.under) / level
+        influence = influence + (parts.over - ratio * parts.under) * (len(parts.under) / total)
     return value, influence
 
 

@@ -20,7 +20,7 @@ from experiments.off_policy.estimators import (
 from experiments.off_policy.evaluation import evaluate
 from experiments.off_policy.folds import folds_of
 from experiments.off_policy.replay import rejection
-from experiments.off_policy.terms import BadShares, Log, Terms, at_places, joined, terms
+from experiments.off_policy.terms import BLOCK, BadShares, Log, Terms, joined, terms
 from experiments.off_policy.tuning import tuned
 from tests.experiments.off_policy_loops import by_loops, ess_of, jackknife_error
 
@@ -130,11 +130,21 @@ def test_one_row_of_shares_serves_all() -> None:
 
 
 def test_figures_by_place_are_those_of_the_rows_place() -> None:
-    by_place = np.random.default_rng(2).random((6, 4, 3))
-    places = np.array([0, 1, 2, 2, 1, 0])
-    assert [at_places(by_place, places)[i].tolist() for i in range(6)] == [
-        [by_place[i, k, places[i]] for k in range(4)] for i in range(6)
-    ]
+    log, _, _ = some(n=3 * BLOCK + 7)
+    rng = np.random.default_rng(2)
+    n, places = len(log), log.places
+    assert places is not None
+    shares = rng.dirichlet(np.ones(5), (n, 3)).transpose(0, 2, 1)
+    predictions = rng.random((n, 5, 3))
+    own = (np.array([figures[i, :, places[i]] for i in range(n)]) for figures in (shares, predictions))
+    found, expected = terms(log, shares, predictions), terms(log, *own)
+    for name in ("weights", "fitted", "expected"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    assert np.allclose(found.wanted, [expected.wanted[place] for place in range(3)], rtol=1e-12)
+    one = terms(log, shares[:1], predictions[:1])
+    every = [np.repeat(figures[:1], n, axis=0) for figures in (shares, predictions)]
+    assert np.allclose(one.weights, terms(log, *every).weights, rtol=1e-15)
+    assert one.expected == pytest.approx(terms(log, *every).expected, rel=1e-14)
 
 
 # ---- limits

@@ -1,8 +1,8 @@
 """The Open Bandit logs, both directions and campaigns: published figures, and plain loops to 1e-8.
 
 The probabilities of the Thompson sampler that made the bts logs are simulated from its shipped priors, by
-everybody: figures of random -> bts agree within that error (2 % allowed). The model of rewards is built as Open
-Bandit Pipeline builds it (a logistic regression a place, C = 100, on user and item features, three shuffled
+everybody: figures of random -> bts agree within that error (2 % allowed). The model of rewards is built as
+Open Bandit Pipeline builds it (a logistic regression a place, C = 100, on user and item features, three shuffled
 folds), but solved to the end.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments.off_policy.estimators import Estimator, Settings, estimate
-from experiments.off_policy.terms import FloatArray, at_places, terms
+from experiments.off_policy.terms import FloatArray, terms
 from sim.ope.loading import load
 from sim.ope.logged import Logged
 from sim.ope.mapping_reader import read_mapping
@@ -146,7 +146,7 @@ def test_values_are_those_of_plain_loops(log: str, campaign: str) -> None:
     shares = np.full((1, k, 3), 1 / k)
     if log == "random":
         shares = thompson(campaign)[np.newaxis]
-    own = at_places(np.broadcast_to(shares, (len(data), k, 3)), places_of(data))
+    own = shares[0].T[places_of(data)]
     predictions = rewards_of(data, campaign)
     rows = terms(data.log(np.arange(len(data))), own, predictions)
     looped = by_loops(
