@@ -123,7 +123,7 @@ def alias_table(shares: Floats) -> AliasTable:
     return AliasTable(keep, other)
 
 
-@lru_cache(maxsize=400)
+@lru_cache(maxsize=64)
 def _alias_table(world: World, shares: bytes) -> AliasTable:
     return alias_table(np.frombuffer(shares).copy())
 

@@ -64,7 +64,7 @@ class _Columns:
         return cls(**{name: spread(name) for name in cls.__slots__})
 
 
-@lru_cache(maxsize=400)
+@lru_cache(maxsize=64)  # days come in their order; the tables of many cells and arms take megabytes
 def _laws(
     world: World, conversion: float, order_value: float, refunds: float, novelty: tuple[float, ...]
 ) -> Laws:
