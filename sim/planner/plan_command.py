@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,8 +106,8 @@ def plan(**options: Any) -> None:
     end; 0 leaves it out. --order-value is in minor units of the document's currency.
     """
     target: Path | None = options["plot"]
-    if target is not None and target.suffix not in FORMATS:
-        raise click.UsageError(f"--plot {target}: end the name with {', '.join(FORMATS)}")
+    if target is not None:
+        _check_plot(target)
     asked = _asked(options)
     found = _answered(asked, is_shown=sys.stderr.isatty())
     if target is not None:
@@ -118,6 +119,16 @@ def plan(**options: Any) -> None:
         click.echo(json.dumps(as_json(found), indent=2, allow_nan=False))
     else:
         show(found, Console())
+
+
+def _check_plot(target: Path) -> None:
+    """Refuse before anything is simulated what could not be drawn in the end."""
+    if target.suffix not in FORMATS:
+        raise click.UsageError(f"--plot {target}: end the name with {', '.join(FORMATS)}")
+    if not target.parent.is_dir():
+        raise click.UsageError(f"--plot {target}: there is no folder {target.parent}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError("--plot needs Matplotlib: pip install 'rialto[sim]'")
 
 
 def _answered(asked: Asked, *, is_shown: bool) -> Answer:

@@ -128,7 +128,7 @@ def test_plots(tmp_path: Path, suffix: str) -> None:
         (("--objective", "aov"), "--order-value"),
         (("--objective", "refund_rate"), "--refund-rate"),
         (("--plot", "plan.pdf"), ".svg, .png, .html"),
-        (("--plot", "no/such/folder/plan.svg", "--replications", "0"), "cannot write"),
+        (("--plot", "no/such/folder/plan.svg"), "there is no folder no/such/folder"),
         (("--policy", "thompson", "--control-share", "0.001"), "--control-share 0.001"),
         (("--policy", "contextual"), "contextual"),
     ],
@@ -137,6 +137,16 @@ def test_refusals_name_the_option(options: tuple[str, ...], named: str) -> None:
     refused = run(*options)
     assert refused.exit_code == 2
     assert named in re.sub(r"[\s│]+", " ", refused.output)
+
+
+def test_a_plot_that_cannot_be_drawn_or_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plan.svg").mkdir()
+    assert run("--plot", str(tmp_path / "plan.svg"), "--replications", "0").exit_code == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused = run("--plot", str(tmp_path / "other.svg"))
+    assert (refused.exit_code, "rialto[sim]" in refused.output) == (2, True)
 
 
 def test_too_many_rows_are_refused() -> None:
