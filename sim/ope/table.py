@@ -60,7 +60,7 @@ class Wanted:
 def read_table(path: Path, wanted: Wanted, where: Condition, delimiter: str, encoding: str) -> Table:
     """The rows of a file that `where` keeps; BadFile names the row and the column of the first fault."""
     columns = wanted.columns | where.columns
-    rows = _parquet(path, columns) if _is_parquet(path) else cells(path, columns, delimiter, encoding)
+    rows = file_rows(path, columns, delimiter, encoding)
     kept = array("q")
     numbers = {name: array("d") for name in wanted.numbers}
     texts = {name: (array("l"), dict[str, int]()) for name in wanted.texts}
@@ -82,6 +82,13 @@ def read_table(path: Path, wanted: Wanted, where: Condition, delimiter: str, enc
             for name, (codes, labels) in texts.items()
         },
     )
+
+
+def file_rows(
+    path: Path, columns: Iterable[str], delimiter: str, encoding: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Row number and cells, as text, of every row of a CSV or Parquet file."""
+    return _parquet(path, columns) if _is_parquet(path) else cells(path, columns, delimiter, encoding)
 
 
 def _number(cell: str, column: str, row: int, wanted: Wanted) -> float:
