@@ -2,8 +2,8 @@
 
 The probabilities of the Thompson sampler that made the bts logs are simulated from its shipped priors, by
 everybody: figures of random -> bts agree within that error (2 % allowed). The model of rewards is built as
-Open Bandit Pipeline builds it (a logistic regression a place, C = 100, on user and item features, three shuffled
-folds), but solved to the end.
+Open Bandit Pipeline builds it (a logistic regression a place, C = 100, on user and item features, three
+shuffled folds), but solved to the end.
 """
 
 from __future__ import annotations
