@@ -1,163 +1,185 @@
-"""The model of docs/worlds.md once more, one customer at a time in plain Python: the oracle of the tests.
+"""The model of docs/worlds.md once more, as sums over plain loops: the oracle of the tests.
 
-It shares no formula with `sim/worlds`, only the descriptions.
+It shares no formula with `sim/worlds/laws.py` and `truth.py`. Delays come from `horizons.py`, which is held
+to draws by itself.
 """
 
+import itertools
 import math
-import random
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sim.worlds.truth import truth
-from sim.worlds.world import Delay, Effect, Grid, Segment, World
+from sim.worlds.horizons import both_within, periods_within
+from sim.worlds.season import Factors
+from sim.worlds.timing import Delays, Repeats
+from sim.worlds.world import Effect, Segment, World
 
 DAY_S = 86_400.0
 
 
-def plain_features(
-    world: World, effect: Effect, day: int, n: int, window: timedelta
-) -> dict[str, NDArray[np.float64]]:
-    """The matured features of n customers of a day who are all shown the effect."""
-    loop = PlainLoop(world, effect, day, window.total_seconds(), random.Random(f"{effect.variant} {day}"))
-    rows = [loop.customer() for _ in range(n)]
-    names = truth(world)[effect.variant].features
-    return {name: np.array([row.get(name, 0.0) for row in rows]) for name in names}
+@dataclass(frozen=True)
+class Person:
+    """A kind of customer, and how likely it is within the segment."""
+
+    likely: float
+    need: float
+    sensitivity: float
+    budget: float
+    skus: tuple[str, ...]
+    others: int  # offers the session shows besides
 
 
 @dataclass
-class Order:
-    """What was decided about a customer by the time of the order."""
-
-    segment: Segment
-    saw_offer: bool
-    takes: bool
-    chance: float
-    amount: float
-    cost: float
-    plain_amount: float
-    plain_cost: float
-
-
-@dataclass
-class PlainLoop:
-    """Customers one after the other, by the words of the model."""
+class PlainSums:
+    """Expected features of a customer of one segment on a day under one effect."""
 
     world: World
     effect: Effect
     day: int
     window_s: float
-    rng: random.Random
 
-    def customer(self) -> dict[str, float]:
-        world, rng = self.world, self.rng
-        if rng.random() < world.noise.bots:
-            sees = rng.random() < world.noise.bots_see
-            clicks = sees and self.effect.is_offer and rng.random() < world.noise.bots_click
-            return {"units": 1.0, "exposed": float(sees), "clicked": float(clicks)}
-        row, order = self._decided()
-        if rng.random() >= order.chance:
-            change = self.effect.reaction_of(order.segment.key).abandonment if order.saw_offer else 0.0
-            leaves = rng.random() < order.segment.abandonment * (1 + change)
-            return row | {"carts": float(leaves), "abandoned": float(leaves)}
-        return row | self._bought(order)
+    def features(self, segment: Segment) -> dict[str, float]:
+        world, noise = self.world, self.world.noise
+        sums: dict[str, float] = defaultdict(float)
+        sums["units"] = 1.0
+        sums["exposed"] = noise.bots * noise.bots_see
+        sums["clicked"] = noise.bots * noise.bots_see * noise.bots_click * self.effect.is_offer
+        sums["pre_margin"] = (1 - noise.bots) * segment.history * segment.history_margin_minor
+        for one in _people(world, segment):
+            likely, see = (1 - noise.bots) * one.likely, world.session.seeing
+            take = self._take(segment, one)
+            sums["exposed"] += likely * see
+            sums["took"] += likely * see * take
+            clicks = self.effect.reaction_of(segment.key).clicks
+            sums["clicked"] += likely * see * (take + (1 - take) * clicks) * self.effect.is_offer
+            self._ordered(sums, segment, one, likely * (1 - see), sees=False, takes=False)
+            self._ordered(sums, segment, one, likely * see * (1 - take), sees=True, takes=False)
+            self._ordered(sums, segment, one, likely * see * take, sees=True, takes=True)
+        return dict(sums)
 
-    def _decided(self) -> tuple[dict[str, float], Order]:
-        world, effect, rng = self.world, self.effect, self.rng
-        factors = world.season.factors(world.start, self.day)
-        shares = [one.share * factors.mix.get(one.key, 1.0) for one in world.segments]
-        segment = rng.choices(world.segments, shares)[0]
-        need, sensitivity = self._of(segment.need), self._of(segment.sensitivity)
-        budget = self._of(segment.budget) if segment.budget else math.inf
-        skus = rng.choices(world.baskets, [basket.share for basket in world.baskets])[0].skus
-        others = sum(stage.offers for stage in world.session.stages if rng.random() < stage.reach)
-        price, cost, with_price, with_cost = self._prices(skus)
-        size = segment.order_value * factors.order_value
-        react, fresh = effect.reaction_of(segment.key), 1.0
-        if effect.novelty_days is not None:
-            fresh = 2 ** (-max(0, self.day - effect.arrives) / effect.novelty_days)
-        sees, takes = rng.random() < world.session.seeing, False
-        if effect.sku is not None and effect.sku not in skus:
-            fits = effect.replaces is None or effect.replaces in skus
-            affordable = round(with_price * size) <= budget or with_price <= price
-            wants = react.appeal * fresh * need * math.exp(-sensitivity * (with_price / price - 1))
-            takes = sees and fits and affordable and rng.random() < wants
-        saw_offer = sees and effect.is_offer
-        chance = min(1.0, segment.conversion * factors.conversion)
-        chance *= (1 - segment.fatigue) ** max(0, others + (effect.offers if saw_offer else 0) - 1)
-        if round((with_price if takes else price) * size) > budget:
-            chance *= segment.over_budget
-        if saw_offer:
-            chance = min(1.0, chance * (1 - react.pressure * (1 - need)))
-        if takes:
-            chance += react.rescue * fresh * (1 - chance)
-        row = {"units": 1.0, "exposed": float(sees), "took": float(takes)}
-        row["clicked"] = float(saw_offer and (takes or rng.random() < react.clicks))
-        spread = math.log(1 + world.order_value_cv**2)
-        scale = math.exp(rng.gauss(-spread / 2, math.sqrt(spread)))
-        if rng.random() < segment.history:
-            row["pre_margin"] = segment.history_margin_minor * scale
-        scale *= size
-        amount, spent = (with_price, with_cost) if takes else (price, cost)
-        money = (amount * scale, spent * scale, price * scale, cost * scale)
-        return row, Order(segment, saw_offer, takes, chance, *money)
-
-    def _prices(self, skus: tuple[str, ...]) -> tuple[float, float, float, float]:
-        """Price and cost of the basket, as it is and with the offer."""
-        effect = self.effect
-        goods = {one.sku: one for one in self.world.products}
-        kept = [goods[sku] for sku in skus if sku != effect.replaces]
+    def _money(self, segment: Segment, skus: tuple[str, ...], *, takes: bool) -> tuple[int, int, float]:
+        """Amount and cost of an order in whole minor units, and its list price."""
+        goods = {product.sku: product for product in self.world.products}
         price = sum(goods[sku].price_minor for sku in skus)
         cost = sum(goods[sku].cost_minor for sku in skus)
-        with_price = sum(one.price_minor for one in kept) * (1 - effect.discount) + effect.price_minor
-        return price, cost, with_price, sum(one.cost_minor for one in kept) + effect.cost_minor
+        if takes:
+            kept = [goods[sku] for sku in skus if sku != self.effect.replaces]
+            price = (
+                sum(one.price_minor for one in kept) * (1 - self.effect.discount) + self.effect.price_minor
+            )
+            cost = sum(one.cost_minor for one in kept) + self.effect.cost_minor
+        size = segment.order_value * self._factors().order_value
+        return round(price * size), round(cost * size), price
 
-    def _bought(self, order: Order) -> dict[str, float]:
-        world, rng, segment = self.world, self.rng, order.segment
-        react = self.effect.reaction_of(segment.key)
-        at_s = self._after(world.delays.order)
-        refund = segment.refund * world.season.factors(world.start, self.day).refunds
-        refunds = rng.random() < refund + (react.regret if order.takes else 0.0)
-        margin = order.amount - order.cost
-        if refunds:
-            margin -= order.amount - world.recovered * order.cost
-        again = segment.repeat + (react.repeat if order.takes else 0.0)
-        point = rng.random()
-        times = [
-            at_s + (world.repeats.after_days + (period + point) * world.repeats.every_days) * DAY_S
-            for period in range(world.repeats.times)
-            if rng.random() < again
-        ]
-        inside, later = float(at_s < self.window_s), sum(time < self.window_s for time in times)
-        later_margin = order.plain_amount - order.plain_cost
-        row = {
-            "carts": 1.0,
-            "abandoned": float(at_s >= world.delays.abandonment_h * 3600),
-            "converted": inside,
-            "orders": inside + later,
-            "revenue": inside * order.amount + later * order.plain_amount,
-            "refunded_orders": inside * refunds,
-            "refunded_value": inside * refunds * order.amount,
-            "margin": inside * margin + later * later_margin,
-            "buyer_90d": 1.0,
-            "repeat_90d": float(any(time < 90 * DAY_S for time in times)),
-        }
+    def _take(self, segment: Segment, one: Person) -> float:
+        effect = self.effect
+        lacks = effect.replaces is not None and effect.replaces not in one.skus
+        if effect.sku is None or effect.sku in one.skus or lacks:
+            return 0.0
+        with_amount, _, with_price = self._money(segment, one.skus, takes=True)
+        amount, _, price = self._money(segment, one.skus, takes=False)
+        if with_amount > amount and with_amount > one.budget:
+            return 0.0
+        appeal = effect.reaction_of(segment.key).appeal * self._fresh()
+        return min(1.0, appeal * one.need * math.exp(-one.sensitivity * (with_price - price) / price))
+
+    def _ordered(
+        self, sums: dict[str, float], segment: Segment, one: Person, likely: float, *, sees: bool, takes: bool
+    ) -> None:
+        react, factors, saw = (
+            self.effect.reaction_of(segment.key),
+            self._factors(),
+            sees and self.effect.is_offer,
+        )
+        amount, cost, _ = self._money(segment, one.skus, takes=takes)
+        seen = one.others + (self.effect.offers if saw else 0)
+        chance = min(1.0, segment.conversion * factors.conversion) * (1 - segment.fatigue) ** max(0, seen - 1)
+        chance *= segment.over_budget if amount > one.budget else 1.0
+        if saw:
+            chance = min(1.0, chance * (1 - react.pressure * (1 - one.need)))
+        if takes:
+            lost = 1 - chance
+            chance += lost * react.rescue * self._fresh()
+        leaves = min(1.0, segment.abandonment * (1 + (react.abandonment if saw else 0.0)))
+        left, ordered = likely * (1 - chance) * leaves, likely * chance
+        refund = min(1.0, max(0.0, segment.refund * factors.refunds + (react.regret if takes else 0.0)))
+        margin = amount - cost - refund * (amount - round(self.world.recovered * cost))
+        again = min(1.0, max(0.0, segment.repeat + (react.repeat if takes else 0.0)))
+        plain_amount, plain_cost, _ = self._money(segment, one.skus, takes=False)
+        inside = ordered * self._before(self.window_s)
+        later = ordered * again * self._periods(self.window_s)
+        sums["carts"] += ordered + left
+        sums["abandoned"] += left + ordered * (1 - self._before(self.world.delays.abandonment_h * 3600))
+        sums["converted"] += inside
+        sums["orders"] += inside + later
+        sums["revenue"] += inside * amount + later * plain_amount
+        sums["refunded_orders"] += inside * refund
+        sums["refunded_value"] += inside * refund * amount
+        sums["margin"] += inside * margin + later * (plain_amount - plain_cost)
+        sums["buyer_90d"] += ordered * self._before(90 * DAY_S)
+        law = self._law(90 * DAY_S)
+        sums["repeat_90d"] += ordered * sum(p * (1 - (1 - again) ** k) for k, p in enumerate(law))
         for days in (30, 90, 180):
-            row[f"ltv_{days}d"] = margin + later_margin * sum(time < days * DAY_S for time in times)
-        if rng.random() < segment.rates and at_s + self._after(world.delays.rating) < self.window_s:
-            shift = react.rating if order.saw_offer else 0.0
-            whole = math.floor(shift)
-            score = self._of(segment.rating) + whole + (rng.random() < shift - whole)
-            score = min(10, max(0, score))
-            row |= {"ratings": 1.0, "rating_sum": score / 10, "nps:count": 1.0}
-            row["nps:sum"] = float(score >= 9) - float(score <= 6)
-        return row
+            first = ordered * self._before(days * DAY_S) * margin
+            back = ordered * again * self._periods(days * DAY_S) * (plain_amount - plain_cost)
+            sums[f"ltv_{days}d"] += first + back
+        self._rated(sums, segment, ordered * segment.rates, react.rating if saw else 0.0)
 
-    def _of(self, grid: Grid) -> float:
-        return self.rng.choices(grid.values, grid.weights)[0]
+    def _rated(self, sums: dict[str, float], segment: Segment, likely: float, shift: float) -> None:
+        likely *= _rated_within(self.world.delays, self.window_s)
+        up = shift - math.floor(shift)
+        sums["ratings"] += likely
+        sums["nps:count"] += likely
+        for score, weight in zip(segment.rating.values, segment.rating.weights, strict=True):
+            for step, part in ((0, 1 - up), (1, up)):
+                moved = min(10.0, max(0.0, score + math.floor(shift) + step))
+                sums["rating_sum"] += likely * weight * part * moved / 10
+                sums["nps:sum"] += likely * weight * part * ((moved >= 9) - (moved <= 6))
 
-    def _after(self, delay: Delay) -> float:
-        pieces = list(zip(delay.edges_s, delay.edges_s[1:], strict=False))
-        return self.rng.uniform(*self.rng.choices(pieces, delay.weights)[0])
+    def _factors(self) -> Factors:
+        return self.world.season.factors(self.world.start, self.day)
+
+    def _fresh(self) -> float:
+        half = self.effect.novelty_days
+        return 1.0 if half is None else 2 ** (-max(0, self.day - self.effect.arrives) / half)
+
+    def _before(self, seconds: float) -> float:
+        return _ordered_within(self.world.delays, seconds)
+
+    def _law(self, horizon_s: float) -> tuple[float, ...]:
+        return _periods(self.world.delays, self.world.repeats, horizon_s)
+
+    def _periods(self, horizon_s: float) -> float:
+        return sum(k * p for k, p in enumerate(self._law(horizon_s)))
+
+
+@cache
+def _ordered_within(delays: Delays, seconds: float) -> float:
+    return float(delays.order.below(np.array([seconds]))[0])
+
+
+@cache
+def _rated_within(delays: Delays, seconds: float) -> float:
+    return both_within(delays.order, delays.rating, seconds)
+
+
+@cache
+def _periods(delays: Delays, repeats: Repeats, horizon_s: float) -> tuple[float, ...]:
+    return tuple(periods_within(delays.order, repeats, horizon_s).tolist())
+
+
+def _people(world: World, segment: Segment) -> Iterator[Person]:
+    budgets = [(math.inf, 1.0)]
+    if segment.budget is not None:
+        budgets = list(zip(segment.budget.values, segment.budget.weights, strict=True))
+    needs = zip(segment.need.values, segment.need.weights, strict=True)
+    sensitivities = zip(segment.sensitivity.values, segment.sensitivity.weights, strict=True)
+    stages = [[(one.offers, one.reach), (0, 1 - one.reach)] for one in world.session.stages]
+    kinds = itertools.product(needs, sensitivities, budgets, world.baskets, itertools.product(*stages))
+    for (need, a), (sensitivity, b), (most, c), basket, passed in kinds:
+        likely = a * b * c * basket.share * math.prod(chance for _, chance in passed)
+        yield Person(likely, need, sensitivity, most, basket.skus, sum(offers for offers, _ in passed))
