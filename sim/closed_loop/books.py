@@ -1,8 +1,9 @@
 """What the ledger must add up to, by the contract alone: our own counters of what was acknowledged.
 
 Nothing here is the core's or the service's, so that both can only agree by both being right. Every event
-that was acknowledged touches one unit; its share of the counters is taken out and put in anew, so that
-events count alike in whatever order they come. Times are microseconds since 1970, money is minor units.
+that was acknowledged touches one unit; before the counters are read, what such a unit had put in is taken
+out and what it comes to now is put in, so that events count alike in whatever order they come. Times are
+microseconds since 1970, money is minor units.
 """
 
 from __future__ import annotations
@@ -84,11 +85,12 @@ class Books:
     def __init__(self, rules: Rules, variants: Iterable[str]) -> None:
         self._rules = rules
         self.units: dict[str, Unit] = {}
-        self.counters: dict[str, list[int]] = {key: [0] * len(FIELDS) for key in variants}
+        self._counters: dict[str, list[int]] = {key: [0] * len(FIELDS) for key in variants}
         self.events: set[str] = set()
         self.restating = 0
         """Events acknowledged after the window of their unit had closed, of a time within it."""
         self._unit_of: dict[str, str] = {}  # by decision and by order
+        self._touched: set[str] = set()
         self._timers: list[tuple[int, str, str]] = []
 
     def assigned(self, unit_id: str, variant: str | None, decision_id: str | None, at_us: int) -> None:
@@ -97,7 +99,7 @@ class Books:
         unit.variant, unit.decision_id, unit.at_us = variant, decision_id, at_us
         if decision_id is not None:
             self._unit_of[decision_id] = unit_id
-            self._count(unit)
+        self._touched.add(unit_id)
 
     def decision_of(self, unit_id: str) -> str | None:
         """The decision of a unit; None while it has none."""
@@ -116,23 +118,26 @@ class Books:
             unit.event_ids.append(event_id)
         at_us = micros(datetime.fromisoformat(event["occurred_at"]))
         self._note(unit, unit_id, event, at_us)
+        self._touched.add(unit_id)
         if unit.variant is not None:
             end_us = unit.at_us + self._rules.window_us
             self.restating += unit.at_us <= at_us < end_us <= now_us
-            self._count(unit)
 
     def settle(self, now_us: int) -> None:
         """Give up the carts whose time is up, as the service does when its clock is set."""
         while self._timers and self._timers[0][0] <= now_us:
             _, unit_id, cart_id = heapq.heappop(self._timers)
-            unit = self.units[unit_id]
-            unit.given_up.add(cart_id)
-            if unit.variant is not None:
-                self._count(unit)
+            self.units[unit_id].given_up.add(cart_id)
+            self._touched.add(unit_id)
 
-    def count(self, variant: str) -> dict[str, int]:
-        """The counters of a variant by name."""
-        return dict(zip(FIELDS, self.counters[variant], strict=True))
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The counters of every variant by name."""
+        for unit_id in self._touched:
+            unit = self.units[unit_id]
+            if unit.variant is not None:
+                self._count(unit, self._counters[unit.variant])
+        self._touched.clear()
+        return {key: dict(zip(FIELDS, sums, strict=True)) for key, sums in self._counters.items()}
 
     def totals(self) -> dict[str, int]:
         """The store's orders, whosever and whenever: what its summary says."""
@@ -184,12 +189,10 @@ class Books:
         else:
             raise AssertionError(f"no world sends {kind}")
 
-    def _count(self, unit: Unit) -> None:
+    def _count(self, unit: Unit, counters: list[int]) -> None:
         """Take the unit out of the counters of its variant and put it in as it is now."""
-        assert unit.variant is not None
         now, before = self._of(unit), unit.counted or (0,) * len(FIELDS)
         if now != before:
-            counters = self.counters[unit.variant]
             for place, (new, old) in enumerate(zip(now, before, strict=True)):
                 counters[place] += new - old
             unit.counted = now

@@ -41,15 +41,11 @@ class Checks:
 
     def counts(self) -> None:
         """Units assigned, exposed and converted, by variant."""
-        report = self._report("metric=conversion_rate&matured=false")
-        for variant in report["variants"]:
-            self._figures(variant, {"conversion_rate": FIGURES["conversion_rate"]})
+        self._report("metric=conversion_rate&matured=false", ["conversion_rate"])
 
     def figures(self) -> None:
         """Every sum of the report by variant, and the store's summary."""
-        report = self._report("matured=false")
-        for variant in report["variants"]:
-            self._figures(variant, FIGURES)
+        self._report("matured=false", list(FIGURES))
         found = self._wire.get("/v1/store/summary")
         for name, total in self._books.totals().items():
             hold("counters", f"store: {name}", total, found[name])
@@ -91,23 +87,25 @@ class Checks:
                 expected = f"{size} duplicates"
                 raise Broken("acknowledged events", what, expected, answer)
 
-    def _report(self, query: str) -> Json:
+    def _report(self, query: str, metrics: Sequence[str]) -> None:
         report = self._wire.get(f"/v1/experiments/{self._key}/report?{query}")
-        ours = [self._books.count(key) for key in self._books.counters]
-        hold("counters", "units assigned", sum(c["assigned"] for c in ours), report["units_assigned"])
-        hold("counters", "units exposed", sum(c["exposed"] for c in ours), report["units_exposed"])
-        return report
+        ours = self._books.counts()
+        for total, name in (("units_assigned", "assigned"), ("units_exposed", "exposed")):
+            hold("counters", total, sum(count[name] for count in ours.values()), report[total])
+        for variant in report["variants"]:
+            _compare(variant, ours[variant["key"]], metrics)
 
-    def _figures(self, variant: Json, figures: Mapping[str, tuple[str, str]]) -> None:
-        key = variant["key"]
-        ours = self._books.count(key)
-        ours["net"] = ours["revenue"] - ours["refunded"]
-        for name in ("assigned", "units", "exposed"):
-            hold("counters", f"{key}: {name}", ours[name], variant[name])
-        for metric, (above, below) in figures.items():
-            found = variant["metrics"][metric]
-            for side, name in (("numerator", above), ("denominator", below)):
-                # Ratings are kept in binary fractions of their scale; all else is whole numbers.
-                slack = 1e-6 if name == "rating_points" else 0.0
-                if not math.isclose(found[side], ours[name], rel_tol=slack, abs_tol=slack):
-                    raise Broken("counters", f"{key}: {name} ({metric})", ours[name], found[side])
+
+def _compare(variant: Json, ours: dict[str, int], metrics: Sequence[str]) -> None:
+    """Hold the report of a variant to our counters."""
+    key = variant["key"]
+    ours["net"] = ours["revenue"] - ours["refunded"]
+    for name in ("assigned", "units", "exposed"):
+        hold("counters", f"{key}: {name}", ours[name], variant[name])
+    for metric in metrics:
+        found = variant["metrics"][metric]
+        for side, name in zip(("numerator", "denominator"), FIGURES[metric], strict=True):
+            # Ratings are kept in binary fractions of their scale; all else is whole numbers.
+            slack = 1e-6 if name == "rating_points" else 0.0
+            if not math.isclose(found[side], ours[name], rel_tol=slack, abs_tol=slack):
+                raise Broken("counters", f"{key}: {name} ({metric})", ours[name], found[side])
