@@ -16,6 +16,7 @@ from sim.report.series import (
     control_of,
     ends,
     given_in,
+    is_sampled,
     is_split,
     profit,
     published,
@@ -26,6 +27,7 @@ from sim.report.series import (
 from sim.runner.run import Run
 from sim.worlds.cells import Floats
 
+PUBLISHED = "Published shares at the end of each day"
 NAMED_MOST = 5
 """Treatments that have a line of their own; all others are one line together."""
 
@@ -94,7 +96,7 @@ def profit_figure(run: Run) -> Html:
 def shares_figures(run: Run) -> list[Html]:
     """Who got the traffic: the published shares, or where every segment has its own, what each was given."""
     if not is_split(run):
-        what = "Published shares at the end of each day"
+        what = "Share of the customers, day by day" if is_sampled(run) else PUBLISHED
         return [_shares_figure(run, "Who got the traffic", published(run), what)]
     segments = run.settings.scenario.world.segments
     return [

@@ -5,7 +5,7 @@ import numpy as np
 from experiments.analysis.wording import Language, money
 from sim.report.markup import Html, element, joined
 from sim.report.scales import percent
-from sim.report.series import best_single, control_of
+from sim.report.series import best_single, control_of, is_sampled
 from sim.runner.run import Run
 from sim.runner.summary import summary_of
 
@@ -55,6 +55,8 @@ def _tiles(run: Run) -> Html:
         _spread_tile("regret, of what could be had", figures["regret_share"]),
         _spread_tile("saw something worse than nothing", figures["harmed_share"]),
     ]
+    if is_sampled(run):
+        return element("ul", *(_tile(*tile) for tile in tiles), class_="tiles")
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in verdicts.items())
     when = f"{days['q50']:.0f} days" if days["n"] else "none"
     tiles.append((when, "to a verdict, median" if days["n"] else "came to a verdict", counts))

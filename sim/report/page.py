@@ -7,6 +7,7 @@ from sim.report.charts import profit_figure, regret_figure, shares_figures
 from sim.report.markup import Html, element, joined
 from sim.report.opening import opening
 from sim.report.outcomes import fan_figures, guardrail_figures, verdict_figure
+from sim.report.series import is_sampled
 from sim.report.tables import (
     guardrails_table,
     segments_table,
@@ -16,6 +17,7 @@ from sim.report.tables import (
     world_of,
 )
 from sim.runner.run import Run
+from sim.runner.sampled import LEFT_OUT
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Forbids the browser every request, whatever a title or a claim may hold."""
@@ -52,12 +54,11 @@ def _sections(run: Run) -> list[Html]:
     )
     if not run.replications:
         return [element("p", "No replication was done: there is nothing to show."), about]
-    did = [profit_figure(run), regret_figure(run), *shares_figures(run), verdict_figure(run)]
-    fans, guardrails = fan_figures(run), guardrail_figures(run)
-    notes = [element("p", note) for _, note in (fans, guardrails) if note]
+    did = [profit_figure(run), regret_figure(run), *shares_figures(run)]
+    did += [] if is_sampled(run) else [verdict_figure(run)]
     return [
         _section("What it did", _grid(*did)),
-        _section("What a team would have seen", _grid(*fans[0], *guardrails[0]), *notes),
+        _section("What a team would have seen", *_seen(run)),
         _section("All replications", summary_table(run)),
         _section("The variants, and the truth", variants_table(run), segments_table(run)),
         about,
@@ -66,6 +67,14 @@ def _sections(run: Run) -> list[Html]:
 
 def _grid(*figures: Html) -> Html:
     return element("div", *figures, class_="figures")
+
+
+def _seen(run: Run) -> list[Html]:
+    if is_sampled(run):
+        return [element("p", f"Decided by sampling, which leaves out: {', '.join(LEFT_OUT)}.")]
+    fans, guardrails = fan_figures(run), guardrail_figures(run)
+    notes = [element("p", note) for _, note in (fans, guardrails) if note]
+    return [_grid(*fans[0], *guardrails[0]), *notes]
 
 
 def _section(title: str, *content: Html) -> Html:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from experiments.model import PolicyKind
 from sim.runner.outcome import STATES, Replication
 from sim.runner.run import Run
+from sim.runner.settings import Evaluation
 from sim.worlds.cells import Floats
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -100,8 +101,13 @@ def is_split(run: Run) -> bool:
     return run.settings.scenario.experiment.policy.kind is PolicyKind.SEGMENT
 
 
+def is_sampled(run: Run) -> bool:
+    """Whether draws of the posteriors decided, without shares, guardrails or looks."""
+    return run.settings.evaluation is Evaluation.SAMPLED
+
+
 def published(run: Run) -> Floats:
-    """The share of every variant at the end of every day, (R, D, K)."""
+    """The share of every variant at the end of every day, (R, D, K); by sampling, of the day's customers."""
     return np.array([one.shares for one in run.replications])
 
 

@@ -215,6 +215,21 @@ def test_an_interrupted_run_says_so_and_one_without_results_too() -> None:
     assert "Settings" in none.text
 
 
+def test_a_run_by_sampling_shows_no_looks_and_says_what_it_left_out(tmp_path: Path) -> None:
+    page = tmp_path / "out.html"
+    sizes = ["--replications", "3", "--customers", "900", "--days", "9", "--evaluation", "sampled"]
+    result = CliRunner().invoke(
+        run_command, ["fatigue", *sizes, "--executor", "serial", "--report", str(page)]
+    )
+    assert result.exit_code == 0, result.output
+    read = Reader(page.read_text("utf-8"))
+    assert read.tags.count("figcaption") == 3
+    assert "Decided by sampling, which leaves out: guardrails," in read.text
+    assert "Share of the customers, day by day" in read.text
+    assert "Published" not in read.text
+    assert "verdict, median" not in read.text
+
+
 def test_the_same_run_is_the_same_bytes(tmp_path: Path) -> None:
     """Also in another process, where sets and hashes fall differently."""
     write_page(plain_run(), tmp_path / "new" / "one.html")
