@@ -138,7 +138,7 @@ def _of_effect(one: EffectPlan, question: Question, currency: str) -> Iterator[s
         yield "No size finds that nothing is different; see below what it takes to say so."
         return
     yield (
-        f"A change of {question.objective} by {one.effect:+.1%} is found {one.found} in {one.power:.0%} of"
+        f"A change of {question.objective} by {one.effect:+.1%} is called {one.found} in {one.power:.0%} of"
         f" tests of {_count(one.units)} visitors: enrolled in {one.days.enrolling:,.0f} days, decided on day"
         f" {one.days.decision:,.0f}, beyond refunds on day {one.days.final:,.0f}."
     )

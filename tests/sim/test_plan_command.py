@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sim.planner.plan_command import plan
+from tests.markdown import blocks
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--baseline", "0.1", "--visitors-per-day", "2000")
@@ -181,3 +183,31 @@ def test_a_policy_that_is_not_simulated_has_its_closed_form(tmp_path: Path) -> N
     found = told("--experiment", str(file), *MONEY, "--effect", "0.1")
     assert found["rows"][0]["simulated"] is None
     assert found["rows"][0]["plan"]["units"] > 0
+
+
+def test_the_example_of_the_page_is_what_is_printed() -> None:
+    commands, shown = _page()
+    printed = CliRunner().invoke(plan, commands[0], env={"COLUMNS": "100"}).stdout
+    assert [line.rstrip() for line in printed.strip("\n").split("\n")] == shown[0].strip("\n").split("\n")
+
+
+def test_the_simulated_example_of_the_page_is_found_again() -> None:
+    """Fewer tests of two of its rows: each within four standard errors of what the page says."""
+    commands, shown = _page()
+    runs = 25
+    found = CliRunner().invoke(
+        plan, [*commands[1], "--effect", "0.1", "--replications", str(runs), "--seed", "3", "--json"]
+    )
+    for row in json.loads(found.stdout)["rows"][:2]:
+        told = re.search(rf"\+10.0% +\d+% +{row['policy']} +(\d+)% ± +\d+%", shown[1])
+        assert told is not None
+        right = int(told[1]) / 100
+        error = (right * (1 - right) * (1 / runs + 1 / 200)) ** 0.5
+        assert abs(row["simulated"]["power"] - right) < 4 * error
+
+
+def _page() -> tuple[list[list[str]], list[str]]:
+    """The options of the commands on the page, and what it shows of each."""
+    page = blocks(ROOT / "docs" / "planning.md")
+    commands = [shlex.split(block.text)[3:] for block in page if block.language == "bash"]
+    return commands, [block.text for block in page if block.language == "text"]
