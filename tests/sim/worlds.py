@@ -93,6 +93,7 @@ WORLD = World(
             replaces="SHOE",
             reaction=Reaction(appeal=0.4, pressure=-0.05, rescue=0.2, repeat=0.1, rating=0.5),
             by_segment={"price_sensitive": Reaction(appeal=0.8, rescue=0.4, clicks=0.3)},
+            novelty_days=30,
         ),
         Effect(
             "bundle",
