@@ -31,8 +31,9 @@ from experiments.model import PolicyKind
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-ALPHA, BETA, MEAN, LOG_NORM = 0, 1, 2, 3
-"""Rows of the posteriors, an array (4, arms): Beta(alpha, beta), its mean, log of its density's constant."""
+ALPHA, BETA, MEAN, LOG_NORM, SCALE, ROOT_ALPHA, ROOT_BETA = 0, 1, 2, 3, 4, 5, 6
+"""Rows of the posteriors, an array (7, arms): Beta(alpha, beta), its mean, the constant of its density as a
+logarithm and a factor, so that an update needs none, and 1 / sqrt(9 a - 3) of both, for their gamma draws."""
 NOW, FORCED, LEADER, RECORDED, UNIFORMS, NORMALS = 0, 1, 2, 3, 4, 5
 """Where a run stands, six integers: decisions made, the arm of the next one or -1, the leader for whom a
 challenger is wanted, times recorded, and how many uniforms and normals of those handed in are used."""
@@ -40,6 +41,7 @@ DONE, REFILL, CHALLENGER = 0, 1, 2
 """Why a run has stopped: at its end, for random numbers, for a challenger by its exact law."""
 
 _LARGEST = 2.0**24  # units of an arm up to which the envelope serves
+_OVERFULL = 1e100  # above which the factor is taken into the logarithm
 _VAIN = 256  # draws of a challenger, after which its exact law costs less
 
 
@@ -57,26 +59,37 @@ def require_feasible(kind: PolicyKind, n_arms: int, control_share: float, floor:
 
 
 def log_norm(alpha: float, beta: float) -> float:
-    """-log B(alpha, beta), infinite where the arm has to be drawn: a parameter below 1, or too many units."""
+    """-log B(alpha, beta); infinite where the arm has to be drawn: a parameter below 1, or too many units."""
     if alpha < 1 or beta < 1 or alpha + beta > _LARGEST:
         return inf
     return lgamma(alpha + beta) - lgamma(alpha) - lgamma(beta)
 
 
+def posteriors(alpha: Floats, beta: Floats) -> Floats:
+    """Beta posteriors of the arms as the loop holds them; alpha and beta of each, (arms,)."""
+    norms = [log_norm(*shapes) for shapes in zip(alpha.tolist(), beta.tolist(), strict=True)]
+    roots = [1 / np.sqrt(9 * np.maximum(shape, 1.0) - 3) for shape in (alpha, beta)]
+    return np.array([alpha, beta, alpha / (alpha + beta), norms, np.ones(len(alpha)), *roots])
+
+
 def learn(arms: Floats, arm: int, success: bool) -> None:
     """Update an arm's posterior by one reward; its constant by B(a + 1, b) = B(a, b) a / (a + b)."""
-    alpha, beta = arms[ALPHA, arm], arms[BETA, arm]
+    alpha, beta, norm = arms[ALPHA, arm], arms[BETA, arm], arms[LOG_NORM, arm]
     size = alpha + beta
     if success:
-        norm = arms[LOG_NORM, arm] + log(size / alpha)
+        scale = arms[SCALE, arm] * (size / alpha)
         alpha += 1
+        arms[ROOT_ALPHA, arm] = 1 / sqrt(9 * alpha - 3)
     else:
-        norm = arms[LOG_NORM, arm] + log(size / beta)
+        scale = arms[SCALE, arm] * (size / beta)
         beta += 1
+        arms[ROOT_BETA, arm] = 1 / sqrt(9 * beta - 3)
     if norm == inf or size + 1 > _LARGEST:
-        norm = log_norm(alpha, beta)
-    arms[ALPHA, arm], arms[BETA, arm] = alpha, beta
-    arms[MEAN, arm], arms[LOG_NORM, arm] = alpha / (size + 1), norm
+        norm, scale = log_norm(alpha, beta), 1.0
+    elif scale > _OVERFULL:
+        norm, scale = norm + log(scale), 1.0
+    arms[ALPHA, arm], arms[BETA, arm], arms[MEAN, arm] = alpha, beta, alpha / (size + 1)
+    arms[LOG_NORM, arm], arms[SCALE, arm] = norm, scale
 
 
 def uniform(uniforms: Floats, place: Integers) -> float:
@@ -85,14 +98,13 @@ def uniform(uniforms: Floats, place: Integers) -> float:
     return float(uniforms[int(place[UNIFORMS] - 1) & (len(uniforms) - 1)])
 
 
-def gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
-    """A draw of Gamma(shape, 1), shape >= 1 (Marsaglia and Tsang 2000)."""
+def gamma(shape: float, root: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
+    """A draw of Gamma(shape, 1), shape >= 1, root = 1 / sqrt(9 shape - 3) (Marsaglia and Tsang 2000)."""
     d = shape - 1 / 3
-    c = 1 / sqrt(9 * d)
     while True:
         z = float(normals[int(place[NORMALS]) & (len(normals) - 1)])
         place[NORMALS] += 1
-        v = 1 + c * z
+        v = 1 + root * z
         if v <= 0:
             continue
         v = v * v * v
@@ -105,8 +117,9 @@ def gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> f
 def log_gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
     """The logarithm of a draw of Gamma(shape, 1), also where the draw itself would be 0."""
     if shape >= 1:
-        return log(gamma(shape, uniforms, normals, place))
-    return log(gamma(shape + 1, uniforms, normals, place)) + log(uniform(uniforms, place)) / shape
+        return log(gamma(shape, 1 / sqrt(9 * shape - 3), uniforms, normals, place))
+    above = gamma(shape + 1, 1 / sqrt(9 * shape + 6), uniforms, normals, place)
+    return log(above) + log(uniform(uniforms, place)) / shape
 
 
 def best_of_draws(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -> int:
@@ -129,10 +142,10 @@ def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -
         roughest = max(roughest, arms[LOG_NORM, arm])
     if roughest == inf:
         return best_of_draws(arms, uniforms, normals, place)
-    g = gamma(arms[ALPHA, first], uniforms, normals, place)
-    h = gamma(arms[BETA, first], uniforms, normals, place)
+    g = gamma(arms[ALPHA, first], arms[ROOT_ALPHA, first], uniforms, normals, place)
+    h = gamma(arms[BETA, first], arms[ROOT_BETA, first], uniforms, normals, place)
     x, y = g / (g + h), h / (g + h)  # y = 1 - x, with all its digits
-    log_x, log_y = log(x), log(y)
+    log_x, log_y, per_x, per_y = log(x), log(y), 1 / x, 1 / y
     best = first
     # One uniform serves until an arm is proposed: given that it is above what it was held against, it is
     # uniform over the `left` that remains.
@@ -141,8 +154,8 @@ def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -
         if arm == first:
             continue
         p, q = arms[ALPHA, arm] - 1, arms[BETA, arm] - 1
-        slope = q / y - p / x
-        density = exp(p * log_x + q * log_y + arms[LOG_NORM, arm])
+        slope = q * per_y - p * per_x
+        density = arms[SCALE, arm] * exp(p * log_x + q * log_y + arms[LOG_NORM, arm])
         if density < slope:
             mass = left * (density / slope)  # in this order the next arm need not wait for the division
             if u > mass:
@@ -153,17 +166,17 @@ def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -
             step = -log(uniform(uniforms, place)) / slope
             if step >= y:
                 continue
-            held = p * log1p(step / x) + q * log1p(-step / y) + slope * step
+            held = p * log1p(step * per_x) + q * log1p(-step * per_y) + slope * step
             if uniform(uniforms, place) > exp(held):
                 continue
             x, y = x + step, y - step
         else:
-            g = gamma(arms[ALPHA, arm], uniforms, normals, place)
-            h = gamma(arms[BETA, arm], uniforms, normals, place)
+            g = gamma(arms[ALPHA, arm], arms[ROOT_ALPHA, arm], uniforms, normals, place)
+            h = gamma(arms[BETA, arm], arms[ROOT_BETA, arm], uniforms, normals, place)
             if g / (g + h) <= x:
                 continue
             x, y = g / (g + h), h / (g + h)
-        best, log_x, log_y = arm, log(x), log(y)
+        best, log_x, log_y, per_x, per_y = arm, log(x), log(y), 1 / x, 1 / y
     return best
 
 
@@ -187,12 +200,16 @@ def decision(arms: Floats, rules: Rules, uniforms: Floats, normals: Floats, plac
     arm = kept_apart(n_arms, rules, uniforms, place)
     if arm >= 0:
         return arm
-    leader = best_arm(arms, uniforms, normals, place)
-    if not rules[0] or n_arms == 1 or uniform(uniforms, place) > 0.5:
-        return leader
-    for _ in range(_VAIN):
+    leader = -1
+    for _ in range(
+        _VAIN
+    ):  # the leader's draw stands in here too, since the compiler builds in what is called once
         arm = best_arm(arms, uniforms, normals, place)
-        if arm != leader:
+        if leader < 0:
+            if not rules[0] or n_arms == 1 or uniform(uniforms, place) > 0.5:
+                return arm
+            leader = arm
+        elif arm != leader:
             return arm
     return -1 - leader
 
@@ -211,7 +228,7 @@ def run(
 ) -> int:
     """Decide, see the reward and learn until times[-1] decisions are made; why it stopped before.
 
-    `arms` (4, arms) are the posteriors decisions are made by, `learnt` those after every reward: one and the
+    `arms` (7, arms) are the posteriors decisions are made by, `learnt` those after every reward: one and the
     same array where each decision is learnt from at once. `rates` and `pulls` (arms), `times` ascending and
     `regret` at them, the sum over decisions of the best rate less the arm's; `place` as above. The lengths
     of `uniforms` in (0, 1] and of `normals` are powers of two. Whoever calls answers a stop and calls again.
@@ -238,7 +255,7 @@ def run(
         place[NOW] += 1
         if update_every > 1 and place[NOW] % update_every == 0:
             for k in range(len(rates)):
-                for row in range(4):
+                for row in range(7):
                     arms[row, k] = learnt[row, k]
         if place[NOW] == times[place[RECORDED]]:
             given_away = 0.0
@@ -270,8 +287,9 @@ def compile_loop() -> Running | None:
         numba: Any = import_module("numba")
     except ImportError:
         return None
+    built_in: Any = import_module("numba.extending").register_jitable(forceinline=True)
     for part in (log_norm, learn, uniform, gamma, log_gamma, best_of_draws, best_arm, kept_apart, decision):
-        import_module("numba.extending").register_jitable(part)
+        built_in(part)
     # Divisions follow IEEE 754, as everywhere in NumPy, instead of being looked at one by one.
     options = {"nogil": True, "error_model": "numpy"}
     try:

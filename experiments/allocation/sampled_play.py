@@ -81,8 +81,7 @@ def play(
     _require_playable(policy, rates, times)
     n_arms = len(rates)
     alpha, beta = policy.prior_of(n_arms)
-    norms = [loop.log_norm(*shapes) for shapes in zip(alpha.tolist(), beta.tolist(), strict=True)]
-    arms = np.array([alpha, beta, alpha / (alpha + beta), norms])  # rows as `loop.ALPHA` and the next say
+    arms = loop.posteriors(alpha, beta)
     learnt = arms if policy.update_every == 1 else arms.copy()
     rules: loop.Rules = (
         policy.kind is PolicyKind.TOP_TWO,
@@ -101,26 +100,31 @@ def play(
         if why == loop.CHALLENGER:
             place[loop.FORCED] = _challenger(arms, int(place[loop.LEADER]), rng)
         else:
-            uniforms, normals = _refilled(uniforms, normals, place, rng)
+            if place[loop.UNIFORMS] == 0 and place[loop.NORMALS] == 0:  # all were too few for one decision
+                uniforms, normals = (
+                    _doubled(uniforms, place, loop.UNIFORMS),
+                    _doubled(normals, place, loop.NORMALS),
+                )
+            fresh = _freed(uniforms, place, loop.UNIFORMS)
+            np.subtract(1.0, rng.random(out=fresh), out=fresh)
+            rng.standard_normal(out=_freed(normals, place, loop.NORMALS))
         why = run(arms, learnt, rules, true, kept_at, pulls, regret, place, uniforms, normals)
     successes = np.rint(learnt[loop.ALPHA] - alpha).astype(np.int64)
     return Played(regret[None], pulls[None], successes[None])
 
 
-def _refilled(
-    uniforms: Floats, normals: Floats, place: Integers, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Random numbers for the used ones, behind those unused: a decision that had begun goes on with them.
+def _freed(values: Floats, place: Integers, which: int) -> Floats:
+    """Room for as many as are used, behind those unused: a decision that had begun goes on with them."""
+    left = len(values) - int(place[which])
+    values[:left] = values[place[which] :]
+    place[which] = 0
+    return values[left:]
 
-    Where a whole supply did not make one decision, a supply twice as large.
-    """
-    used, used_normals = int(place[loop.UNIFORMS]), int(place[loop.NORMALS])
-    grown = 1 if used or used_normals else 2
-    left, left_normals = len(uniforms) - used, len(normals) - used_normals
-    fresh = 1.0 - rng.random(len(uniforms) * grown - left)
-    fresh_normals = rng.standard_normal(len(normals) * grown - left_normals)
-    place[loop.UNIFORMS] = place[loop.NORMALS] = 0
-    return np.concatenate([uniforms[used:], fresh]), np.concatenate([normals[used_normals:], fresh_normals])
+
+def _doubled(values: Floats, place: Integers, which: int) -> Floats:
+    """Twice as many, those there were unused: with others, decisions that need few would be too many."""
+    place[which] = len(values)
+    return np.concatenate([np.empty(len(values)), values])
 
 
 def _challenger(arms: Floats, leader: int, rng: np.random.Generator) -> int:
