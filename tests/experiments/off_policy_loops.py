@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import Any
 
 
@@ -32,9 +33,7 @@ def by_loops(
         sums["snips"] += w * rewards[i]
         if predictions is None:
             continue
-        v = 0.0
-        for share, q in zip(shares[i], predictions[i], strict=True):
-            v += share * q
+        v = sum(map(mul, shares[i], predictions[i]))
         left = rewards[i] - predictions[i][actions[i]]
         direct += v
         corrected += w * left
