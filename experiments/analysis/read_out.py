@@ -21,6 +21,7 @@ from experiments.analysis.closed_form import metric_reports
 from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_week
 from experiments.analysis.comparison import Pair, oriented
 from experiments.analysis.context import same_contexts
+from experiments.analysis.expected_final import REFUNDED
 from experiments.analysis.guardrails import GuardrailState, guardrail_report
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.priors import with_given_priors, with_priors
@@ -157,7 +158,8 @@ def watch_guardrails(
     `previous` are the states on record (none at first), `at_floor` the variants held at their floor. As all
     the allocator reads: unweighted by epoch, capped totals. Stratified by epoch, a variant held at its floor
     is judged by its few units of many short epochs: of what harms by 8 %, kill 4 %, 62 % was gone by 100,000
-    units, and 84 % is unweighted.
+    units, and 84 % is unweighted. But what refunds still to come will change is compared within epochs: a
+    variant that lost its share has older units, more of whose refunds have come, and would be killed for it.
     """
     compared = _compared(experiment, cells)
     cohorts = Cohorts(compared, only_matured=True, time_zone=time_zone, now=now)
@@ -201,8 +203,10 @@ class _Readings:
             else:
                 if experiment.policy.kind is PolicyKind.CONTEXTUAL:
                     table = same_contexts(table, cohort.cells, Columns(experiment.policy.features))
+                is_open = key in REFUNDED and is_adaptive(experiment)
+                by_epoch = is_open and experiment.policy.kind is not PolicyKind.CONTEXTUAL
                 self._read[key] = read_metric(
-                    experiment, cohort, definition, by_epoch=False, seed=self._seed, table=table
+                    experiment, cohort, definition, by_epoch=by_epoch, seed=self._seed, table=table
                 )
         return self._read[key]
 

@@ -103,3 +103,35 @@ def test_entries_carry_what_a_reader_needs(treated: float) -> None:
     assert (entry["metric"], entry["variant"], entry["units"]) == ("conversion_rate", "socks", 20_000)
     probs = entry["prob_breach"]
     assert 0 <= probs["kill"] <= probs["throttle"] <= probs["warn"] <= 1
+
+
+def refunding(control: float, treated: float) -> list[Cell]:
+    """First both have many units, whose refunds have come; later socks have few, and no refund is in yet."""
+    made: list[Cell] = []
+    for epoch, key, n, rate in (
+        (1, "none", 1500, control),
+        (1, "socks", 4000, treated),
+        (2, "none", 14_000, 0.0),
+        (2, "socks", 700, 0.0),
+    ):
+        orders = (np.arange(n) % 2).astype(np.int64)
+        back = ((np.arange(n) // 2 < round(n * rate / 2)) & (orders > 0)).astype(np.int64)
+        made.append(cell_of(key, n=n, candidates=BOTH, epoch=epoch, orders=orders, refunded_orders=back))
+    return made
+
+
+def test_older_units_whose_refunds_have_come_are_not_held_against_a_variant() -> None:
+    """5 % of both in the first epoch: over all units 4.3 % against 0.5 %, and within epochs the same."""
+    experiment = experiment_of(
+        "socks", settings=SETTINGS, guardrails=(Guardrail("refund_rate", 0.15, 0.30, 0.60),)
+    )
+    last = PolicyVersion(
+        3, 2, 0, Cause.SHARES_MOVED, "none", {BOTH: SetShares(dict.fromkeys(BOTH, WHOLE // 2))}
+    )
+    active = frozenset(BOTH)
+    same, worse = (
+        guard(experiment, refunding(0.05, rate), active, (), last, time_zone="UTC", now=NOW)
+        for rate in (0.05, 0.15)
+    )
+    assert (same.killed, same.capped) == (frozenset(), {})
+    assert worse.killed == {"socks"}
