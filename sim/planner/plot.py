@@ -47,7 +47,9 @@ def _fill(axes: Any, answer: Answer) -> None:
         (pair, effect) for effect in answer.asked.effects for pair in answer.plans[:1]
     ):
         color = colors.setdefault(effect, f"C{len(colors)}")
-        axes.plot(days, [_power(question, effect, day) for day in days], color=color, label=f"{effect:+.1%}")
+        axes.plot(
+            days, [_power(question, effect, day) for day in days], color=color, label=f"{100 * effect:+.4g}%"
+        )
     for row in answer.rows:
         if row.simulated is None:
             continue

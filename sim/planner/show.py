@@ -81,7 +81,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _what_if(row: Row) -> tuple[str, str, str]:
-    return f"{row.effect:+.1%}", f"{row.control_share:.0%}", row.policy
+    return _percent(row.effect), f"{row.control_share:.0%}", row.policy
 
 
 def _planned(one: EffectPlan, currency: str) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _of_effect(one: EffectPlan, question: Question, currency: str) -> Iterator[s
         yield "No size finds that nothing is different; see below what it takes to say so."
         return
     yield (
-        f"A change of {question.objective} by {one.effect:+.1%} is called {one.found} in {one.power:.0%} of"
+        f"A change of {question.objective} by {_percent(one.effect)} is called {one.found} in {one.power:.0%} of"
         f" tests of {_count(one.units)} visitors: enrolled in {one.days.enrolling:,.0f} days, decided on day"
         f" {one.days.decision:,.0f}, beyond refunds on day {one.days.final:,.0f}."
     )
@@ -185,6 +185,10 @@ def _of_guardrail(one: GuardrailPlan, question: Question, currency: str) -> str:
         told += f" and cost {_money(one.loss_until_kill_minor, currency)} of margin"
     held = "" if one.units_held is None else f" Seen to be held after {_count(one.units_held)}"
     return f"{told}.{held} where nothing changes." if held else f"{told}."
+
+
+def _percent(change: float) -> str:
+    return f"{100 * change:+.4g}%"
 
 
 def _count(units: float | None) -> str:

@@ -113,7 +113,7 @@ def test_plots(tmp_path: Path, suffix: str) -> None:
         return
     text = content.decode()
     assert ("<html" in text.lower() or "<!doctype html>" in text) == (suffix == "html")
-    assert "+20.0%" in text
+    assert "+20%" in text
     assert "http-equiv" not in text
     again = tmp_path / f"again.{suffix}"
     run("--effect", "0.2,-0.2,0", "--replications", "2", "--days", "5", "--plot", str(again))
@@ -199,7 +199,7 @@ def test_the_simulated_example_of_the_page_is_found_again() -> None:
         plan, [*commands[1], "--effect", "0.1", "--replications", str(runs), "--seed", "3", "--json"]
     )
     for row in json.loads(found.stdout)["rows"][:2]:
-        told = re.search(rf"\+10.0% +\d+% +{row['policy']} +(\d+)% ± +\d+%", shown[1])
+        told = re.search(rf"\+10% +\d+% +{row['policy']} +(\d+)% ± +\d+%", shown[1])
         assert told is not None
         right = int(told[1]) / 100
         error = (right * (1 - right) * (1 / runs + 1 / 200)) ** 0.5
