@@ -21,7 +21,7 @@ from tests.sim.worlds import WORLD
 
 AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
 AT_US = micros(AT - datetime(1970, 1, 1, tzinfo=UTC))
-N = 3000
+N = 2000
 WINDOW = timedelta(days=7)
 SLOTS = {"exposure": Slot.EXPOSURE, "click": Slot.CLICK, "accept": Slot.ACCEPT}
 

@@ -22,7 +22,7 @@ from tests.sim.worlds_plain import PlainSums
 from tests.statistical import STANDARD_ERRORS
 
 WINDOW = timedelta(days=7)
-N = 20_000
+N = 12_000
 
 
 @cache
@@ -81,7 +81,7 @@ def test_an_effect_that_is_wrong_by_a_tenth_is_found(fault: str) -> None:
     arm = one.world.arm("pro-shoe")
     wrong = PLANTED[fault](one.world.effects[arm])
     effects = (*one.world.effects[:arm], wrong, *one.world.effects[arm + 1 :])
-    customers = draw_customers(one.world, 0, 10 * N, rng=np.random.default_rng(7))
+    customers = draw_customers(one.world, 0, 200_000, rng=np.random.default_rng(7))
     features = features_of(one.world, customers, arm, WINDOW)
     assert max(deviations(features, truth(one.world)["pro-shoe"]).values()) < STANDARD_ERRORS
     planted = truth(replace(one.world, effects=effects))["pro-shoe"]
