@@ -31,6 +31,7 @@ from benchmarks.parts import (
     peers,
     profile,
     reports,
+    simulation,
 )
 from benchmarks.wrk import BenchmarkFailed, find_wrk
 
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "analysis": analysis.analysis,
     "allocation": allocation.allocation,
     "contextual": contextual.contextual,
+    "simulation": simulation.simulation,
     "off_policy": off_policy.off_policy,
     "peers": peers.peers,
     "profile": profile.profile,

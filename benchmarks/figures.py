@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.parts.simulation import from_textbook, over
 from benchmarks.results import Results
 
 Data = dict[str, Any]
@@ -122,6 +123,15 @@ def _contextual(peer: str, at_most: float) -> Goal:
     )
 
 
+def _simulated(label: str, name: str, at_least: float) -> Goal:
+    return Goal(
+        f"decisions simulated a CPU second over {label}",
+        "simulation",
+        lambda data: over(data, name),
+        at_least=at_least,
+    )
+
+
 GOALS = [
     _path("assign, new unit, SQLite", "assign", "new", 1.0),
     _path("assign, known unit, SQLite", "assign", "known", 1.2),
@@ -190,6 +200,23 @@ GOALS = [
         "off_policy",
         lambda data: data["ratios"],
         at_most=1 / 30,
+    ),
+    _simulated("pymab's Rust simulator", "pymab", 20),
+    _simulated("OBP's simulator, the faster of its two ways", "obp drawn before", 100),
+    _simulated("MABWiser's simulator, one by one", "mabwiser", 3000),
+    _simulated("NumPy merely drawing as many Beta variates", "draws", 1),
+    Goal(
+        "mean regret of simulated decisions from a textbook loop's, in standard errors",
+        "simulation",
+        from_textbook,
+        at_most=2,
+    ),
+    Goal(
+        "resident memory of 1,000 simulated replications",
+        "simulation",
+        lambda data: data["runs"]["compiled"]["rss_mb"],
+        at_most=200,
+        unit=" MB",
     ),
     _peer("assign, new unit, over unleash-server", "unleash", 4),
     _peer("assign, new unit, over a Python OFREP server", "ofrep", 2),

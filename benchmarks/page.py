@@ -46,6 +46,7 @@ SECTIONS = (
     ("analysis", "The read-out", sections.analysis),
     ("allocation", "Allocation", sections.allocation),
     ("contextual", "Decisions by context", sections.contextual),
+    ("simulation", "Simulated decisions", sections.simulation),
     ("off_policy", "Off-policy evaluation", sections.off_policy),
     ("peers", "Peers, side by side", sections.peers),
 )
