@@ -110,8 +110,8 @@ def test_who_looks_every_day_is_misled_as_often_as_planned() -> None:
 def test_days_of_who_looks_every_day_are_those_planned() -> None:
     looking = told("conversion_rate", 0.12).looking
     assert looking is not None
-    found = lived(document(), 0.12, 150)
-    assert share_errors_off(round(150 * found.power), 150, looking.power) < 4
+    found = lived(document(), 0.12, 100)
+    assert share_errors_off(round(100 * found.power), 100, looking.power) < 4
     assert found.days_half is not None
     assert looking.days_half is not None
     assert abs(found.days_half - looking.days_half) <= 2
@@ -149,6 +149,37 @@ def test_a_bandit_shows_the_better_variant_more_and_harm_less() -> None:
     assert better.power > 0.5
     two = lived(document("top_two", policy=policy, keys="ab"), 0.3, 6)
     assert two.power > 0.5
+
+
+def test_a_bandit_treats_as_many_as_a_plain_loop_does() -> None:
+    """Thompson sampling from its definition: Beta draws of matured units, floor, control share."""
+    policy = {"control_share": 0.1, "floor": 0.02, "burn_in": 200}
+    endless = replace(document("thompson", policy=policy), stop_rule=StopRule(loss_below=1e-15))
+    arms = {"none": arm_of(SHOP), "a": arm_of(SHOP.changed("conversion_rate", 0.1))}
+    trial = Trial(endless, arms, PER_DAY, DAYS)
+    ours = np.array([live(trial, np.random.default_rng([9, n])).by_variant["a"] for n in range(25)])
+    plain, hesitant = (
+        np.array([_plainly_treated(np.random.default_rng([3, n]), follows) for n in range(200)])
+        for follows in (1.0, 0.0)  # planted: shares that follow no data
+    )
+    error = math.hypot(ours.std() / math.sqrt(len(ours)), plain.std() / math.sqrt(len(plain)))
+    assert abs(ours.mean() - plain.mean()) < 4 * error
+    assert abs(ours.mean() - hesitant.mean()) > 5 * error
+
+
+def _plainly_treated(rng: np.random.Generator, follows: float) -> int:
+    days: list[np.ndarray] = []
+    share, treated = 0.9, 0
+    for day in range(DAYS):
+        n = rng.binomial(PER_DAY, share)
+        units = np.array([PER_DAY - n, n])
+        days.append(np.array([units, rng.binomial(units, [0.1, 0.11])]))
+        treated += int(n)
+        if day >= 2:
+            (n_c, n_t), (s_c, s_t) = np.sum(days[: day - 1], axis=0)
+            best = rng.beta(1 + s_t, 1 + n_t - s_t, 1_000) > rng.beta(1 + s_c, 1 + n_c - s_c, 1_000)
+            share = 0.02 + 0.88 * (follows * best.mean() + (1 - follows) / 2)
+    return treated
 
 
 def test_guardrails_kill_what_does_harm() -> None:

@@ -194,7 +194,7 @@ def test_the_example_of_the_page_is_what_is_printed() -> None:
 def test_the_simulated_example_of_the_page_is_found_again() -> None:
     """Fewer tests of two of its rows: each within four standard errors of what the page says."""
     commands, shown = _page()
-    runs = 25
+    runs = 12
     found = CliRunner().invoke(
         plan, [*commands[1], "--effect", "0.1", "--replications", str(runs), "--seed", "3", "--json"]
     )
