@@ -1,7 +1,6 @@
 """Columns of a file as arrays: CSV (plain or gzipped) and Parquet, row by row into compact arrays.
 
-A number takes 8 bytes, a text 4 and its value once, so ten million rows of six columns fit in half a
-gigabyte; the file itself is never held.
+A cell takes 8 bytes, and each different text is kept once; the file itself is never held.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def totals(exported: Path) -> dict[str, tuple[int, int, int, int]]:
 
 
 def test_an_export_says_what_the_report_says(shop: Shop, tmp_path: Path) -> None:
-    """Orders, refunds, cancels and adjustments by chance, most archived, of customers with visitors of theirs."""
+    """Orders, refunds, cancels and adjustments by chance, most archived, of customers with visitors."""
     live(shop, tmp_path / "archive")
     exported = tmp_path / "export"
     export(shop.database, exported, Wanted())
