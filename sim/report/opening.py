@@ -59,7 +59,8 @@ def _tiles(run: Run) -> Html:
         return element("ul", *(_tile(*tile) for tile in tiles), class_="tiles")
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in verdicts.items())
     when = f"{days['q50']:.0f} days" if days["n"] else "none"
-    tiles.append((when, "to a verdict, median" if days["n"] else "came to a verdict", counts))
+    which = f"to a verdict, median of {days['n']} that had one" if days["n"] else "came to a verdict"
+    tiles.append((when, which, counts))
     return element("ul", *(_tile(*tile) for tile in tiles), class_="tiles")
 
 

@@ -187,6 +187,7 @@ def test_the_page_is_whole_asks_for_nothing_and_tells_every_plot_in_words() -> N
     for said in (
         "The toxic upsell",
         "Guardrails: pro-shoe",
+        "median of 2 that had one",
         "healthy 2, undecided 1",
         "Lift of margin per visitor: socks",
         "names in 3 of 3. The check of the sample ratio warned at 1 of 6 looks.",
