@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from experiments.model import Direction
-from experiments.planning.plan import Found
+from experiments.planning.figures import Found
 from service.event_types import MONEY_MAX, Currency, Maybe
 from service.wire import Key, Wire
 

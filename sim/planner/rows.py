@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from experiments.model import Experiment, PolicyKind
 from experiments.planning.baselines import Shop
 from experiments.planning.design import question_of
-from experiments.planning.plan import EffectPlan, Plan, Question, plan
+from experiments.planning.figures import EffectPlan, Plan
+from experiments.planning.plan import Question, plan
 from sim.planner.trials import Simulated, simulate
 
 DAYS_LEAST, DAYS_MOST, DAYS_UNKNOWN = 7, 365, 28

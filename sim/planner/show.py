@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.money import exponent
+from experiments.planning.figures import EffectPlan, Plan
 from experiments.planning.guarding import GuardrailPlan
-from experiments.planning.plan import EffectPlan, Plan, Question
+from experiments.planning.plan import Question
 from sim.planner.rows import Answer, Row
 from sim.planner.trials import Simulated
 
@@ -138,9 +139,9 @@ def _of_effect(one: EffectPlan, question: Question, currency: str) -> Iterator[s
         yield "No size finds that nothing is different; see below what it takes to say so."
         return
     yield (
-        f"A change of {question.objective} by {_percent(one.effect)} is called {one.found} in {one.power:.0%} of"
-        f" tests of {_count(one.units)} visitors: enrolled in {one.days.enrolling:,.0f} days, decided on day"
-        f" {one.days.decision:,.0f}, beyond refunds on day {one.days.final:,.0f}."
+        f"A change of {question.objective} by {_percent(one.effect)} is called {one.found} in {one.power:.0%}"
+        f" of tests of {_count(one.units)} visitors: enrolled in {one.days.enrolling:,.0f} days, decided on"
+        f" day {one.days.decision:,.0f}, beyond refunds on day {one.days.final:,.0f}."
     )
     if one.at_risk_minor is not None:
         yield (

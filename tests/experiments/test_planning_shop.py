@@ -18,9 +18,10 @@ from experiments.model import Direction, Guardrail, MetricKind, VerdictSettings
 from experiments.planning.baselines import Baseline, Measured, Quantity, Shop
 from experiments.planning.contrasts import Split, drift, even_split, power_of, quantile
 from experiments.planning.design import question_of, split_of
+from experiments.planning.figures import Found
 from experiments.planning.guarding import guardrail_plan
 from experiments.planning.looking import Looks, by_factor, evenly
-from experiments.planning.plan import Found, Question, plan
+from experiments.planning.plan import Question, plan
 from experiments.posteriors.beta import Beta
 from tests.statistical import share_errors_off, standard_errors_off
 

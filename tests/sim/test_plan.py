@@ -14,7 +14,8 @@ from experiments.document import parse_document
 from experiments.model import Experiment, StopRule
 from experiments.planning.baselines import Shop
 from experiments.planning.contrasts import even_split
-from experiments.planning.plan import EffectPlan, Question, plan
+from experiments.planning.figures import EffectPlan
+from experiments.planning.plan import Question, plan
 from sim.planner.simulation import Trial, live
 from sim.planner.trials import Simulated, simulate
 from sim.planner.world import arm_of
