@@ -23,7 +23,7 @@ from tests.ledgers import Ledgers
 SMALL = DriveSettings(
     "bots_and_duplicates",
     seed=3,
-    customers=2_000,
+    customers=1_500,
     days=2,
     step=timedelta(hours=12),
     late=0.1,
