@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,20 +141,42 @@ def test_a_model_has_not_seen_the_rows_it_predicts(tmp_path: Path, learner: Lear
     assert not np.allclose(kept, predicted(learner, other)[asked])
 
 
-def test_folds_are_crossed_in_a_whole_evaluation(tmp_path: Path) -> None:
-    """Rewards of chance alone, nearly every row a context of its own: a model that saw it would know it."""
-    made = rows(300)
-    rng = np.random.default_rng(5)
-    for number, row in enumerate(made):
-        row |= {"taken": int(rng.random() < 0.5), "shopper": f"s{number}", "country": f"c{number % 150}"}
-    path = write_csv(tmp_path / "log.csv", made)
-    mapping = parse_mapping(MAPPING | {"policies": {}, "segment": None, "context": {"country": "category"}})
-    pytest.importorskip("sklearn", reason="needs scikit-learn")
-    options = Options(estimators=(Estimator.DM, Estimator.DR), learner=Learner.GRADIENT_BOOSTING, folds=3)
-    found = run(path, mapping, candidate_of("logged", mapping), options)
-    dm, dr = (one.value or 0.0 for one in found.evaluation.estimates)
-    assert dr == pytest.approx(found.logged.value, rel=1e-12)
-    assert abs(dm - 0.5) < 0.15
+@pytest.mark.parametrize("name", ["bandit", "early", "mine"])
+def test_a_whole_evaluation_learns_from_other_units_only(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fit and every use of it are watched: no unit is in both, and every row is used once."""
+    seen: list[tuple[str, Any, Any]] = []
+
+    def watched(what: str, made: Callable[[Any], Any], train: Any) -> Callable[[Any], Any]:
+        def use(rows: Any) -> Any:
+            seen.append((what, train, rows))
+            return made(rows)
+
+        return use
+
+    def fit(learner: Learner, data: Logged, train: Any, *, seed: int) -> Any:
+        return watched("model", fitted(learner, data, train, seed=seed), train)
+
+    monkeypatch.setattr("sim.ope.run.fitted", fit)
+    path = write_csv(
+        tmp_path / "log.csv", [row | {"shopper": f"s{n // 2}"} for n, row in enumerate(rows(400))]
+    )
+    mapping = parse_mapping(MAPPING)
+    candidate = candidate_of(name, mapping)
+    kept = candidate.make
+    candidate = replace(candidate, make=lambda data, train: watched("policy", kept(data, train), train))
+    found = run(path, mapping, candidate, Options(estimators=(Estimator.DR,), folds=4))
+    units = load(path, mapping, None).units
+    assert units is not None
+    for what in ("model", "policy"):
+        uses = [(train, asked) for kind, train, asked in seen if kind == what]
+        every = np.concatenate([asked for _, asked in uses])
+        assert len(np.unique(every)) == len(every) == found.rows
+        assert len(uses) == 4
+        for train, asked in uses:
+            if what == "model" or name != "mine":
+                assert not set(units[train].tolist()) & set(units[asked].tolist())
 
 
 def test_what_cannot_be_fitted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
