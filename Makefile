@@ -46,7 +46,7 @@ spark: $(READY) ## Install PySpark beside the rest (it is large, and only one te
 	@$(PIP) install --require-hashes --requirement requirements-spark.lock
 
 lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv)
-	$(LOCK) $(addprefix --extra ,analysis archive compiled dashboard dev postgres telemetry) --upgrade \
+	$(LOCK) $(addprefix --extra ,analysis archive compiled dashboard dask dev postgres sim telemetry) --upgrade \
 		--output-file requirements.lock pyproject.toml
 	$(LOCK) --extra spark --constraint requirements.lock --output-file requirements-spark.lock pyproject.toml
 
