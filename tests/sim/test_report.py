@@ -18,7 +18,8 @@ from sim.report.lifts import coverage, fans, true_lift
 from sim.report.markup import element
 from sim.report.opening import sentence
 from sim.report.page import page_of, write_page
-from sim.report.scales import round_ticks, short_money
+from sim.report.plot import Axis, Plot
+from sim.report.scales import round_ticks, short_money, whole
 from sim.report.series import (
     best_single,
     given_in,
@@ -111,6 +112,18 @@ def test_a_newcomer_earns_nothing_before_it_comes() -> None:
     assert true_lift(scenario, "pro-shoe", 9) is not None
 
 
+def test_a_plot_places_what_it_draws() -> None:
+    """The frame leaves 58 pixels at the left, 12 at the right, 12 above and 44 below of 400 x 250."""
+    axes = Axis([0, 5, 10], whole, "day"), Axis([-50, 0, 50], whole, "")
+    plot = Plot(*axes)
+    plot.line([0, 5, 10], [-50, 0, 50], "line")
+    plot.steps([0, 0], [50, 25], "band")
+    drawn = plot.svg("what there is to see")
+    assert 'points="58.0,206.0 223.0,109.0 388.0,12.0"' in drawn
+    assert 'points="58.0,12.0 91.0,12.0 91.0,60.5 124.0,60.5 124.0,109.0 91.0,109.0 91.0,109.0 58.0' in drawn
+    assert re.findall(r">(-?\d+)</text>", drawn) == ["-50", "0", "50", "0", "5", "10"]
+
+
 def test_guardrail_states_are_parts_of_replications() -> None:
     """Of three, pro-shoe stays at warn in one; in two it is throttled on day 4 and killed from day 5 on."""
     states = guardrail_states(plain_run())
@@ -154,6 +167,7 @@ def test_a_policy_by_segment_shows_what_each_segment_was_given() -> None:
     run = plain_run(1)
     assert published(run)[0, 0].tolist() == [0.2, 0.1, 0.7]
     assert given_in(run, 0)[0, 0].tolist() == [15 / 29, 4 / 29, 10 / 29]
+    assert given_in(run, 2)[0, 0].tolist() == [0, 2 / 22, 20 / 22]
     scenario = replace(
         run.settings.scenario,
         experiment=replace(
@@ -164,6 +178,7 @@ def test_a_policy_by_segment_shows_what_each_segment_was_given() -> None:
     titles = re.findall(r"Who got the traffic[^<]*", page_of(split))
     assert titles == [f"Who got the traffic: {name}" for name in ("new", "loyal", "price_sensitive")]
     assert "At the end: none (control) 51.7 %, socks 34.5 %, pro-shoe 13.8 %." in page_of(split)
+    assert "At the end: none (control) 10.2 %, socks 81.6 %, pro-shoe 8.2 %." in page_of(split)
 
 
 def test_the_table_of_variants_has_truth_beside_what_was_found() -> None:
@@ -188,7 +203,7 @@ def test_the_page_is_whole_asks_for_nothing_and_tells_every_plot_in_words() -> N
         "The toxic upsell",
         "Guardrails: pro-shoe",
         "median of 2 that had one",
-        "healthy 2, undecided 1",
+        "by the look that decided, of 3: healthy 2, undecided 1.",
         "Lift of margin per visitor: socks",
         "names in 3 of 3. The check of the sample ratio warned at 1 of 6 looks.",
         "SHOE-1",
