@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from benchmarks.peers.bernoulli_peers import resident_mb
 from sim.runner.bernoulli import BernoulliJob, Engine, run_bernoulli
 
 RATES = tuple(np.linspace(0.05, 0.12, 10).tolist())
@@ -22,8 +22,7 @@ def main() -> None:
     """Run what is named, for the seed given, and say what it took."""
     name, seed = sys.argv[1], int(sys.argv[2])
     found = draws(seed) if name == "draws" else ours(Engine(name), seed)
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**found, "rss_mb": rss_mb}))
+    print(json.dumps({**found, "rss_mb": resident_mb()}))
 
 
 def ours(engine: Engine, seed: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -36,8 +35,13 @@ def main() -> None:
     ):
         decisions, cpu_s, arms = simulate(int(sys.argv[2]))
     regret = [float((RATES.max() - RATES[chosen]).sum()) for chosen in arms]
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"decisions": decisions, "cpu_s": cpu_s, "regret": regret, "rss_mb": rss_mb}))
+    print(json.dumps({"decisions": decisions, "cpu_s": cpu_s, "regret": regret, "rss_mb": resident_mb()}))
+
+
+def resident_mb() -> float:
+    """The most that this process had resident; getrusage would count what it was forked from."""
+    with open("/proc/self/status", encoding="utf-8") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
 def pymab(seed: int) -> Found:
