@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ class Service:
     metrics: Metrics
     leader: Leader
     folding: Folding
+    advancing: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Held by store while its steps are taken or its clock is set: a step never sees half of a time."""
     stepped_at_us: dict[int, int] = field(default_factory=dict)  # last allocation step by experiment_no
     on_units: list[Callable[[Sequence[int] | None], None]] = field(default_factory=list)
     """Told of units that another replica linked or erased; of None when such news may have been missed."""

@@ -15,7 +15,7 @@ from service.catalogue import settings_of
 from service.clock import is_in_calendar, to_wire
 from service.context import service_of
 from service.jobs.folder import fold_pending
-from service.jobs.loop import advance
+from service.jobs.loop import take_steps
 from service.keys import Scope
 from service.ledger import schema
 from service.problems import bad_field, conflict
@@ -120,10 +120,11 @@ async def set_clock(request: AnyRequest) -> Response[bytes]:
             raise conflict("clock_backwards", remedy, [FieldError("/now", "clock_backwards", remedy)])
         connection.execute(update(table).where(mine).values(simulated_now_us=wanted_us))
 
-    # A step that is just under way may be the one due at the new time: it must see what came before.
-    await fold_pending(service, store.store_no)
-    await service.change(store.store_no, run)
-    steps = await advance(service, store.store_no)
+    # Steps just under way end first: carts would be given up as of the old time, shares set as of the new.
+    async with service.advancing[store.store_no]:
+        await fold_pending(service, store.store_no)
+        await service.change(store.store_no, run)
+        steps = await take_steps(service, store.store_no)
     return answer(ClockAnswer(to_wire(wanted_us), steps))
 
 

@@ -72,6 +72,12 @@ async def _advance_safely(service: Service, store_no: int) -> None:
 
 async def advance(service: Service, store_no: int) -> int:
     """Take every step due in a store now; the number of allocation steps taken."""
+    async with service.advancing[store_no]:
+        return await take_steps(service, store_no)
+
+
+async def take_steps(service: Service, store_no: int) -> int:
+    """The same for who holds the store's turn: no clock is set meanwhile."""
     await fold_pending(service, store_no)
     await abandon_pending(service, store_no)
     steps = await service.read(lambda connection: allocator.steps_due(connection, service, store_no))
