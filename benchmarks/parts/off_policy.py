@@ -2,7 +2,7 @@
 
 The same arrays of 10,000 rows, 80 actions and 3 places: IPS, SNIPS, DM, DR, SNDR, Switch-DR and DRos.
 Theirs are values; ours come with standard errors, intervals and effective sample sizes. Each round takes the
-cheapest of some evaluations of each side, one process after the other; one thread each.
+cheapest of twenty evaluations of each side, one process after the other; one thread each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from experiments.off_policy.overlap import overlap
 from experiments.off_policy.terms import Log, terms
 
 SCRIPT = Path(__file__).parents[1] / "peers" / "obp_estimators.py"
-TRIES = 5
+TRIES = 20
 TOLERANCE = 1e-12
 SETTINGS = Settings(clip=inf, switch=1.0, shrink=1.0)
 SEVEN = (

@@ -95,7 +95,7 @@ def logged(table: Table, mapping: LogMapping, shares: Mapping[str, str] | None) 
         actions=actions,
         propensities=numbers_of(table, mapping.propensity.column, mapping.propensity.constant),
         rewards=sum_of(table, mapping.reward.terms),
-        units=None if mapping.unit is None else table.texts[mapping.unit].codes,
+        units=units_of(table, mapping.unit),
         places=None if mapping.position is None else table.texts[mapping.position],
         times=_times(table, mapping),
         sets=None if offered is None else offered.codes,
@@ -112,6 +112,19 @@ def numbers_of(table: Table, column: str | None, constant: float | None) -> Floa
     if column is not None:
         return table.numbers[column]
     return np.full(len(table.rows), constant, dtype=np.float64)
+
+
+def units_of(table: Table, column: str | None) -> IntArray | None:
+    """Who each row is about, numbered without gaps; a row that names nobody is a unit of its own."""
+    if column is None:
+        return None
+    texts = table.texts[column]
+    codes = texts.codes
+    if "" in texts.labels:
+        nobody = np.flatnonzero(codes == texts.labels.index(""))
+        codes = codes.copy()
+        codes[nobody] = len(texts.labels) + np.arange(len(nobody))
+    return np.unique(codes, return_inverse=True)[1].ravel().astype(np.int64)
 
 
 def sum_of(table: Table, terms: Sequence[tuple[int, str]]) -> FloatArray:

@@ -13,7 +13,7 @@ from experiments.off_policy.overlap import Overlap, overlap
 from experiments.off_policy.slate import SlateEstimator, Slates, log_weights, slate_value
 from experiments.off_policy.terms import FloatArray, Terms
 from sim.ope.loading import table_of
-from sim.ope.logged import numbers_of, sum_of
+from sim.ope.logged import numbers_of, sum_of, units_of
 from sim.ope.mapping import LogMapping, Place, SlateMapping
 from sim.ope.policies import Candidate
 from sim.ope.table import Table, Wanted
@@ -36,7 +36,7 @@ def run_slates(path: Path, mapping: LogMapping, candidate: Candidate) -> SlateOu
     slate = mapping.slate
     assert slate is not None
     table = table_of(path, mapping, _wanted(mapping, slate, candidate))
-    units = None if mapping.unit is None else table.texts[mapping.unit].codes
+    units = units_of(table, mapping.unit)
     slates = _slates(table, mapping, slate, candidate)
     joint = slates.first * slates.second
     one = np.ones((1, 1))
@@ -92,7 +92,7 @@ def _slates(table: Table, mapping: LogMapping, slate: SlateMapping, candidate: C
     total = np.zeros(0) if by_place is None else by_place[0] + by_place[1]
     if mapping.reward is not None:
         total = sum_of(table, mapping.reward.terms)
-    units = None if mapping.unit is None else table.texts[mapping.unit].codes
+    units = units_of(table, mapping.unit)
     return Slates(first, second, alone, total, by_place, slate.is_factored, units)
 
 

@@ -148,6 +148,18 @@ def test_a_number_of_the_context_may_be_missing(tmp_path: Path) -> None:
     assert np.isfinite(np.delete(log.numbers["spent"], 3)).all()
 
 
+def test_rows_that_name_nobody_are_units_of_their_own(tmp_path: Path) -> None:
+    made = rows(60)
+    for number in (3, 10, 41):
+        made[number]["shopper"] = ""
+    units = read(write_csv(tmp_path / "log.csv", made)).units
+    assert units is not None
+    assert sorted(set(units.tolist())) == list(range(units.max() + 1))
+    sizes = np.bincount(units)
+    assert (sizes[units[[3, 10, 41]]] == 1).all()
+    assert units[0] == units[30]
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     assert "empty" in told(tmp_path / "empty.csv")
