@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    Table,
+    delete,
+    select,
+    tuple_,
+    union,
+    update,
+)
 
 from service import decision_ids
 from service.archive.reading import read_archived
@@ -65,17 +76,32 @@ def events_after(
 def _of_events(
     table: Table, store: StoreState, wanted: Filter, after: Sequence[int], limit: int
 ) -> Select[Any]:
-    """Rows of `event` or `archived_event`; an event reaches the unit of the decision it names."""
+    """Rows of `event` or `archived_event`."""
     statement = select(table).where(table.c.store_no == store.store_no)
     if wanted.experiment_no is not None:
         statement = statement.where(table.c.experiment_no == wanted.experiment_no)
     if wanted.unit_nos is not None:
-        reached = schema.event_unit.c
-        numbers = select(reached.event_no).where(reached.unit_no.in_(wanted.unit_nos))
-        statement = statement.where(table.c.event_no.in_(numbers))
+        statement = statement.where(table.c.event_no.in_(_reaching(store, wanted.unit_nos)))
     statement = _between(statement, table.c.occurred_at_us, wanted)
     statement = statement.where(table.c.event_no > after[0]) if after else statement
     return statement.order_by(table.c.event_no).limit(limit)
+
+
+def _reaching(store: StoreState, unit_nos: Collection[int]) -> CompoundSelect[Any]:
+    """Events that reach the units: by name or decision, and what came to their orders later, or before."""
+    reached, event, archived = schema.event_unit.c, schema.event.c, schema.archived_order.c
+    named = select(reached.event_no).where(reached.unit_no.in_(unit_nos))
+    hot, kept = event.store_no == store.store_no, archived.store_no == store.store_no
+    is_order = (event.type == "order") & event.event_no.in_(named)
+    was_order = archived.currency.is_not(None) & archived.event_no.in_(named)
+    orders = union(
+        select(event.order_id).where(hot, is_order), select(archived.order_id).where(kept, was_order)
+    )
+    return union(
+        named,
+        select(event.event_no).where(hot, event.order_id.in_(orders)),
+        select(archived.event_no).where(kept, archived.order_id.in_(orders)),
+    )
 
 
 def decision_views(connection: Connection, store: StoreState, rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -94,8 +120,33 @@ def event_views(connection: Connection, store: StoreState, rows: Sequence[Any]) 
         )
         for pair in pairs:
             reached.setdefault(pair.event_no, []).append(pair.unit_no)
+    rest = {row.event_no: row.order_id for row in rows if row.event_no not in reached and row.order_id}
+    by_order = _units_of_orders(connection, store, rest.values())
+    reached |= {event_no: by_order.get(order_id, []) for event_no, order_id in rest.items()}
     names = _raw_ids(connection, (unit for units in reached.values() for unit in units))
     return [_event_view(store, row, reached.get(row.event_no, []), names) for row in rows]
+
+
+def _units_of_orders(
+    connection: Connection, store: StoreState, order_ids: Iterable[str]
+) -> dict[str, list[int]]:
+    """The units that orders reach: a refund that names nobody reaches them too."""
+    reached, event, archived = schema.event_unit, schema.event, schema.archived_order
+    found: dict[str, list[int]] = {}
+    for part in chunks(set(order_ids)):
+        for table, is_order in (
+            (event, event.c.type == "order"),
+            (archived, archived.c.currency.is_not(None)),
+        ):
+            pairs = connection.execute(
+                select(table.c.order_id, reached.c.unit_no)
+                .join_from(table, reached, table.c.event_no == reached.c.event_no)
+                .where(table.c.store_no == store.store_no, table.c.order_id.in_(part), is_order)
+                .order_by(reached.c.unit_no)
+            )
+            for pair in pairs:
+                found.setdefault(pair.order_id, []).append(pair.unit_no)
+    return found
 
 
 def person_units(connection: Connection, store: StoreState, unit_id: str) -> list[int]:
@@ -132,13 +183,8 @@ def journey(connection: Connection, store: StoreState, unit_nos: Sequence[int]) 
 def erase(connection: Connection, store: StoreState, unit_nos: Sequence[int]) -> list[str]:
     """Forget who a person is: ids (which are returned), contexts, words. Numbers stay, so no sum changes."""
     names = _raw_ids(connection, unit_nos)
-    context, unit, event, reached = (
-        schema.decision_context,
-        schema.unit,
-        schema.event,
-        schema.event_unit,
-    )
-    numbers = select(reached.c.event_no).where(reached.c.unit_no.in_(unit_nos))
+    context, unit, event = schema.decision_context, schema.unit, schema.event
+    numbers = _reaching(store, unit_nos)
     rows = connection.execute(
         select(event.c.event_no, event.c.body).where(
             event.c.event_no.in_(numbers) | event.c.decision_unit_no.in_(unit_nos)

@@ -83,6 +83,34 @@ def test_events_are_listed_by_unit_and_experiment(simulated_shop: Shop) -> None:
     assert simulated_shop.get("/v1/ledger/events?unit=nobody").json()["items"] == []
 
 
+def test_a_refund_that_names_nobody_is_in_the_journey_of_its_order(simulated_shop: Shop) -> None:
+    """As a payment provider sends it, before the order or after it; erased, its words go too."""
+    traffic(simulated_shop)
+    said = {"occurred_at": "2026-01-01T12:00:00Z", "properties": {"note": "too small"}}
+    refunds = [
+        {"event_id": f"r{i}", "type": "refund", "order_id": "o-9", "refund_id": f"{i}", "amount": i, **said}
+        for i in (8, 9)
+    ]
+    order = {"event_id": "o9", "type": "order", "unit_id": "u/1", "order_id": "o-9", "amount": 900}
+    simulated_shop.post("/v1/events", {"events": refunds[:1]})
+    before = simulated_shop.get("/v1/ledger/events?unit=u/1").json()["items"]
+    assert [event["order_id"] for event in before] == ["o-2"]  # nobody knows yet whose it is
+    order |= {"currency": "EUR", "occurred_at": said["occurred_at"]}
+    answer = simulated_shop.post("/v1/events", {"events": [order, refunds[1]]})
+    assert answer.json()["accepted"] == 2, answer.text
+    listed = simulated_shop.get("/v1/ledger/events?unit=u/1").json()["items"]
+    assert [event["event_id"] for event in listed] == ["o2", "r8", "o9", "r9"]
+    assert {tuple(event["unit_ids"]) for event in listed} == {("u/1",)}
+    steps = simulated_shop.get("/v1/units/u%2F1").json()["journey"]
+    told = [step["event"]["event_id"] for step in steps if step["kind"] == "event"]
+    assert sorted(told) == ["o2", "o9", "r8", "r9"]
+    simulated_shop.call("DELETE", "/v1/units/u%2F1")
+    everything = simulated_shop.get("/v1/ledger/events", headers=NDJSON).text
+    assert "r9" in everything
+    assert "too small" not in everything
+    assert "u/1" not in everything
+
+
 def test_a_journey_goes_over_the_whole_person(simulated_shop: Shop) -> None:
     traffic(simulated_shop)
     by_visitor = simulated_shop.get("/v1/units/u%2F0").json()
