@@ -75,7 +75,7 @@ class Unit:
     carts: dict[str, int] = field(default_factory=dict[str, int])  # the first sight of each
     given_up: set[str] = field(default_factory=set[str])
     ratings: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    event_ids: list[str] = field(default_factory=list[str])
+    event_ids: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
     counted: tuple[int, ...] | None = None
 
 
@@ -114,8 +114,7 @@ class Books:
         self.events.add(event_id)
         unit_id = self._whose(event)
         unit = self.units.setdefault(unit_id, Unit())
-        if event["type"] != "refund":  # names its order alone
-            unit.event_ids.append(event_id)
+        unit.event_ids.append((event_id, event.get("order_id")))
         at_us = micros(datetime.fromisoformat(event["occurred_at"]))
         self._note(unit, unit_id, event, at_us)
         self._touched.add(unit_id)
@@ -138,6 +137,12 @@ class Books:
                 self._count(unit, self._counters[unit.variant])
         self._touched.clear()
         return {key: dict(zip(FIELDS, sums, strict=True)) for key, sums in self._counters.items()}
+
+    def events_of(self, unit_id: str) -> set[str]:
+        """The events that the ledger must name with a unit: a refund whose order has not come is nobody's."""
+        unit = self.units[unit_id]
+        missing = {order_id for order_id, order in unit.orders.items() if order.at_us is None}
+        return {event_id for event_id, order_id in unit.event_ids if order_id not in missing}
 
     def totals(self) -> dict[str, int]:
         """The store's orders, whosever and whenever: what its summary says."""

@@ -75,9 +75,9 @@ class Checks:
         hold("one variant", f"assignments of {unit_id}", expected, found)
         rows = self._wire.get(f"/v1/ledger/events?unit={who}&limit=1000")["items"]
         there = {row["event_id"] for row in rows if not row["event_id"].startswith(OWN_EVENTS)}
-        lost = sorted(set(unit.event_ids) - there)
-        hold("acknowledged events", f"events of {unit_id} that are not in the ledger", [], lost)
-        hold("acknowledged events", f"events of {unit_id} beyond", [], sorted(there - set(unit.event_ids)))
+        known = self._books.events_of(unit_id)
+        hold("acknowledged events", f"events of {unit_id} not in the ledger", [], sorted(known - there))
+        hold("acknowledged events", f"events of {unit_id} beyond", [], sorted(there - known))
 
     def sent_again(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Events that were acknowledged are known: sent again, each is a duplicate."""
