@@ -16,7 +16,7 @@ costs 48 bytes a row, whatever the number of actions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +146,27 @@ def terms(log: Log, shares: FloatArray, predictions: FloatArray | None = None) -
     )
 
 
+def terms_of_taken(log: Log, shares: FloatArray) -> Terms:
+    """The terms where the candidate's share of what was logged is all that is known of it, (n,).
+
+    Nothing is expected of it then, so estimators with a model have none; whether it goes where the log never
+    went can be told by the mean weight alone.
+
+    >>> log = Log(np.array([0, 1]), np.array([0.5, 0.5]), np.array([1.0, 0.0]), 2)
+    >>> terms_of_taken(log, np.array([0.25, 0.75])).weights.tolist()
+    [0.5, 1.5]
+    """
+    wrong = np.flatnonzero(~((shares >= 0.0) & (shares <= 1.0 + SUM_TOLERANCE)))
+    if len(wrong):
+        raise BadShares(int(wrong[0]), f"a share of {shares[wrong[0]]:g}; shares are from 0 to 1")
+    bare = terms(log, np.full((1, log.n_actions), 1.0 / log.n_actions))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = np.where(log.valid, shares / log.propensities, np.nan)
+    return replace(bare, weights=weights, wanted=bare.taken, strayed=0.0)
+
+
 def _of_rows(figures: FloatArray, rows: slice, within: IntArray, places: IntArray) -> FloatArray:
-    """Figures of a block of rows, each at its own place, (n_rows, K); `within` numbers the block's rows."""
+    """Figures of a block of rows, each at its own place, (n_rows, K); `within` numbers these rows."""
     is_shared = len(figures) == 1 and len(places) > 1
     own = np.broadcast_to(figures, (len(within), *figures.shape[1:])) if is_shared else figures[rows]
     return own if own.ndim == 2 else own.transpose(0, 2, 1)[within, places[rows]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sim.ope.export import read_export
@@ -12,12 +13,17 @@ from sim.ope.table import Table, Wanted, read_table
 from sim.replay.errors import BadFile, BadMapping
 
 
-def load(path: Path, mapping: LogMapping, shares: Mapping[str, str] | None) -> Logged:
-    """A file's rows, or the enrolments of an export; `shares` are a candidate's columns by action."""
+def load(
+    path: Path, mapping: LogMapping, shares: Mapping[str, str] | None, taken: str | None = None
+) -> Logged:
+    """A file's rows, or the enrolments of an export.
+
+    `shares` are a candidate's columns by action, `taken` the one of its share of what was done.
+    """
     if mapping.export is not None:
         if not path.is_dir():
             raise BadFile(f"{path} is no directory of `rialto export`, as the mapping says")
-        if shares is not None:
+        if shares is not None or taken is not None:
             raise BadMapping(["policies: an export holds no columns of shares; take fixed"])
         return read_export(path, mapping.export, mapping.actions)
     if path.is_dir():
@@ -36,12 +42,15 @@ def load(path: Path, mapping: LogMapping, shares: Mapping[str, str] | None) -> L
             *mapping.reward.columns,
             *contexts[ContextKind.NUMBER],
             *(shares or {}).values(),
+            *(() if taken is None else (taken,)),
         },
         texts={name for name in texts if name is not None},
         blank=mapping.reward.columns if mapping.reward.is_blank_zero else (),
         missing=contexts[ContextKind.NUMBER],
     )
-    return logged(table_of(path, mapping, wanted), mapping, shares)
+    table = table_of(path, mapping, wanted)
+    found = logged(table, mapping, shares)
+    return found if taken is None else replace(found, taken_shares=table.numbers[taken])
 
 
 def table_of(path: Path, mapping: LogMapping, wanted: Wanted) -> Table:

@@ -20,7 +20,8 @@ class Logged:
     """Decisions by row: file row numbers, action codes into `labels`, propensities, rewards and the rest.
 
     `sets` are codes into `allowed`, (n_sets, K); None where every action could have been taken. `numbers`
-    and `categories` are the context; `shares` (n, K) those of a candidate that is columns of the file.
+    and `categories` are the context; `shares` (n, K) those of a candidate that is columns of the file,
+    `taken_shares` (n,) its share of what was done where no more is known.
     """
 
     rows: IntArray
@@ -37,6 +38,7 @@ class Logged:
     numbers: Mapping[str, FloatArray] = field(default_factory=dict[str, FloatArray])
     categories: Mapping[str, Texts] = field(default_factory=dict[str, Texts])
     shares: FloatArray | None = None
+    taken_shares: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

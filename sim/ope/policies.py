@@ -45,13 +45,17 @@ class Maker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy to evaluate. `columns` are those of its shares by action; `is_logged`: the log's own."""
+    """A policy to evaluate. `columns` are those of its shares by action, `taken` that of what was done alone.
+
+    `is_logged`: the log's own.
+    """
 
     name: str
     kind: str
     training: Training
     make: Maker
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    taken: str | None = None
     is_logged: bool = False
 
 
@@ -78,9 +82,13 @@ def _made(name: str, entry: PolicyEntry, node: Node, mapping: LogMapping) -> Can
         node.only(())
         return Candidate(name, entry.kind, Training.NONE, _uniform, is_logged=True)
     if entry.kind == "columns":
-        node.only({"columns"} if mapping.slate is None else ())
+        node.only({"columns", "taken"} if mapping.slate is None else ())
         if mapping.slate is not None:  # its places name the columns themselves
             return Candidate(name, entry.kind, Training.NONE, _of_columns)
+        if node.raw("taken") is not None:
+            if node.raw("columns") is not None:
+                node.fault("taken", "give columns (of every action) or taken (of what was done), not both")
+            return Candidate(name, entry.kind, Training.NONE, _uniform, taken=node.text("taken"))
         columns = {str(key): str(value) for key, value in _map(node, "columns").items()}
         return Candidate(name, entry.kind, Training.NONE, _of_columns, columns)
     if entry.kind == "fixed":

@@ -19,7 +19,7 @@ from experiments.off_policy.estimators import (
 )
 from experiments.off_policy.evaluation import Evaluation, evaluate
 from experiments.off_policy.folds import folds_of
-from experiments.off_policy.terms import BadShares, IntArray, Terms, joined, terms
+from experiments.off_policy.terms import BadShares, IntArray, Terms, joined, terms, terms_of_taken
 from experiments.off_policy.tuning import tuned
 from sim.ope.learners import Learner, Predictions, fitted
 from sim.ope.loading import load
@@ -61,10 +61,10 @@ class Outcome:
 
 def run(path: Path, mapping: LogMapping, candidate: Candidate, options: Options) -> Outcome:
     """Evaluate a candidate policy on a log."""
-    data = load(path, mapping, candidate.columns or None)
+    data = load(path, mapping, candidate.columns or None, candidate.taken)
     rng = np.random.default_rng(options.seed)
     earlier, rows = _split(data, candidate)
-    is_modelled = bool(MODELLED & set(options.estimators))
+    is_modelled = bool(MODELLED & set(options.estimators)) and candidate.taken is None
     folds = None
     if is_modelled or candidate.training is Training.CROSS_FITTED:
         folds = _folds(data, rows, options, rng)
@@ -135,6 +135,11 @@ def _terms(
     data: Logged, rows: IntArray, candidate: Candidate, shares: Shares, model: Predictions | None
 ) -> Terms:
     log = data.log(rows)
+    if data.taken_shares is not None:
+        try:
+            return terms_of_taken(log, data.taken_shares[rows])
+        except BadShares as error:
+            raise _bad_shares(error, data, rows) from error
     given = shares(rows)
     if candidate.is_logged:  # what was done is what it does: every weight is 1, whatever the propensity
         given = np.zeros((len(rows), len(data.labels)))
@@ -143,9 +148,11 @@ def _terms(
     try:
         return terms(log, given, None if model is None else model(rows))
     except BadShares as error:
-        raise BadFile(
-            f"the shares of the candidate: {error.problem}", int(data.rows[rows[error.row]])
-        ) from error
+        raise _bad_shares(error, data, rows) from error
+
+
+def _bad_shares(error: BadShares, data: Logged, rows: IntArray) -> BadFile:
+    return BadFile(f"the shares of the candidate: {error.problem}", int(data.rows[rows[error.row]]))
 
 
 def _settings(whole: Terms, options: Options) -> Settings:
@@ -169,7 +176,7 @@ def _said(candidate: Candidate, data: Logged, rows: IntArray, options: Options) 
             f"the policy learnt from the earlier {len(data) - len(rows):,} rows or their units'; "
             f"the later {len(rows):,} are evaluated"
         ]
-    if MODELLED & set(options.estimators):
+    if MODELLED & set(options.estimators) and candidate.taken is None:
         said.append(f"the model ({options.learner}) is cross-fitted in {options.folds} folds of units")
     return "; ".join(said)
 

@@ -17,7 +17,7 @@ from sim.ope.slates import SlateOutcome
 
 REASONS = {
     Reason.NO_ROWS: "no rows",
-    Reason.NO_MODEL: "needs a model of rewards",
+    Reason.NO_MODEL: "needs the shares of all actions",
     Reason.NO_OVERLAP: "the candidate never does what was logged",
     Reason.REFUSED: "refused: see below",
     Reason.TOO_FEW_UNITS: "no interval: fewer than 10 units",

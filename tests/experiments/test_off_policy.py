@@ -20,7 +20,7 @@ from experiments.off_policy.estimators import (
 from experiments.off_policy.evaluation import evaluate
 from experiments.off_policy.folds import folds_of
 from experiments.off_policy.replay import rejection
-from experiments.off_policy.terms import BLOCK, BadShares, Log, Terms, joined, terms
+from experiments.off_policy.terms import BLOCK, BadShares, Log, Terms, joined, terms, terms_of_taken
 from experiments.off_policy.tuning import tuned
 from tests.experiments.off_policy_loops import by_loops, ess_of, jackknife_error
 
@@ -95,6 +95,19 @@ def test_rows_of_one_unit_count_together() -> None:
         apart = estimate(name, terms(fourfold, *more), SETTINGS).standard_error
         assert together == pytest.approx(once, rel=1e-9)
         assert apart == pytest.approx((once or 0.0) / 2, rel=0.01)
+
+
+def test_the_share_of_what_was_done_is_enough_for_weights() -> None:
+    log, shares, _ = some(units=40)
+    of_taken = shares[np.arange(len(log)), log.actions]
+    known, whole = terms_of_taken(log, of_taken), terms(log, shares)
+    for name in (Estimator.IPS, Estimator.SNIPS, Estimator.CLIPPED_IPS):
+        assert estimate(name, known, SETTINGS) == estimate(name, whole, SETTINGS)
+    assert estimate(Estimator.DR, known, SETTINGS).reason is Reason.NO_MODEL
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(BadShares) as caught:
+            terms_of_taken(log, np.where(np.arange(len(log)) == 7, wrong, of_taken))
+        assert caught.value.row == 7
 
 
 def test_slices_joined_are_the_whole() -> None:

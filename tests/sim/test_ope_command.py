@@ -65,6 +65,30 @@ def test_values_are_those_of_plain_loops(log: Path, mapping: Path) -> None:
     assert found["overlap"]["units"] == 300
 
 
+def test_the_share_of_what_was_done_serves_where_no_more_is_known(tmp_path: Path, log: Path) -> None:
+    made = [row | {"ours": row[f"share_{row['offer']}"]} for row in rows()]
+    path = write_csv(tmp_path / "taken.csv", made)
+    policies = {
+        "taken": {"kind": "columns", "taken": "ours"},
+        "all": {"kind": "columns", "columns": {label: f"share_{label}" for label in LABELS}},
+    }
+    mapping = write_mapping(tmp_path / "m.yaml", policies=policies)
+    weighed = ("--estimators", "ips,snips,dr")
+    known, whole = (
+        estimates(as_json(path, mapping, "--policy", name, *weighed)) for name in ("taken", "all")
+    )
+    for name in ("ips", "snips"):
+        assert known[name]["value"] == pytest.approx(whole[name]["value"], rel=1e-12)
+        assert known[name]["standard_error"] == pytest.approx(whole[name]["standard_error"], rel=1e-12)
+    assert known["dr"]["reason"] == "no_model"
+    assert "needs the shares" in asked(path, mapping, "--policy", "taken").stdout
+    made[3]["ours"] = 1.5
+    done = asked(write_csv(path, made), mapping, "--policy", "taken")
+    assert (done.exit_code, "row 4: the shares of the candidate: a share of 1.5" in done.stderr) == (1, True)
+    both = write_mapping(tmp_path / "b.yaml", policies={"x": policies["taken"] | policies["all"]})
+    assert "policies/x/taken: give columns" in asked(log, both, "--policy", "x").stderr
+
+
 @pytest.mark.parametrize("policy", ["uniform", "theirs", "bandit", "smart"])
 def test_every_policy_has_all_estimates(log: Path, mapping: Path, policy: str) -> None:
     found = as_json(log, mapping, "--policy", policy)
