@@ -66,11 +66,6 @@ class Traffic:
         """In how many steps customers come."""
         return len(self._counts)
 
-    @property
-    def unsent(self) -> int:
-        """Events whose time has not come."""
-        return len(self._due)
-
     def arrivals(self, step: int) -> Arrivals:
         """Draw the customers of a step; they all come at its beginning."""
         day = int(step * self._step // DAY)
