@@ -262,12 +262,21 @@ def test_the_same_run_is_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "other.html").read_bytes() == (tmp_path / "new" / "one.html").read_bytes()
 
 
-@pytest.mark.parametrize("scenario", scenarios().values(), ids=lambda one: one.key)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(
+            one, id=one.key, marks=[pytest.mark.slow] if max(one.arrives.values(), default=0) > 60 else []
+        )
+        for one in scenarios().values()
+    ],
+)
 def test_every_scenario_has_its_report(scenario: Scenario, tmp_path: Path) -> None:
     latest = max(effect.arrives for effect in scenario.world.effects)
     days = latest + 2 if latest else 2 if len(scenario.world.effects) > 50 else 4
     page = tmp_path / "out.html"
-    sizes = ["--replications", "2", "--customers", "800", "--days", str(days), "--look-every", "365d"]
+    sizes = ["--replications", "2", "--customers", "800", "--days", str(days), "--look-every", "366d"]
+    sizes += ["--cadence", "20d" if latest else "1d"]  # a look a day until it comes would take long
     command = [scenario.key, *sizes, "--executor", "serial", "--report", str(page)]
     result = CliRunner().invoke(run_command, command)
     assert result.exit_code == 0, result.output
