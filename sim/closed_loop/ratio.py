@@ -47,7 +47,7 @@ class SampleRatio:
 
         >>> ratio = SampleRatio(["a", "b"])
         >>> ratio.add({"a": WHOLE // 2, "b": WHOLE // 2}, {"a": 460, "b": 540})
-        >>> round(ratio.p_value(), 6)  # (80 / sqrt(1000))^2 = 6.4 of one degree of freedom
+        >>> round(ratio.p_value(), 6)  # (40 / sqrt(250))^2 = 6.4 of one degree of freedom
         0.011412
         """
         told = np.flatnonzero((self._due >= EXPECTED) & (np.diag(self._variance) > EXPECTED / 10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,13 @@ def test_the_sample_ratio_has_the_level_it_says_whatever_the_policy_learns() -> 
     with pytest.raises(Broken, match="sample ratio"):
         off.check()
     assert SampleRatio(["a", "b"]).p_value() == 1.0
+
+
+def test_the_sample_ratio_by_hand() -> None:
+    """Of 1,000 units at a half 460 and 540: (40 / sqrt(250))^2 = 6.4, which Normal tails put at 0.0114."""
+    found = SampleRatio(["a", "b"])
+    found.add({"a": WHOLE // 2, "b": WHOLE // 2}, {"a": 460, "b": 540})
+    assert found.p_value() == pytest.approx(2 * (1 - NormalDist().cdf(6.4**0.5)), rel=1e-9)
 
 
 def test_as_many_customers_come_as_were_asked_for() -> None:
