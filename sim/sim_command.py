@@ -9,6 +9,7 @@ import click
 SUBCOMMANDS: dict[str, str] = {
     "claims": "sim.claims.command:claims_command",
     "drive": "sim.closed_loop.command:drive",
+    "fit": "sim.fitting.command:fit_command",
     "list": "sim.runner.command:list_command",
     "ope": "sim.ope.command:ope",
     "plan": "sim.planner.plan_command:plan",
