@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-BLOCK = 512
-"""Rows taken at once: of 80 actions 320 kB an array, which stays in a processor's own cache."""
+BLOCK = 256
+"""Rows taken at once: of 80 actions 160 kB an array, which stays in a processor's own cache."""
 SUM_TOLERANCE = 1e-3
 """How far the shares of a row may be from 1: columns are often written with four decimals."""
 
