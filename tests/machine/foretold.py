@@ -91,8 +91,20 @@ class Foretold:
             event.type,
             *(body.get(name) for name in ("decision_id", "order_id", "refund_id")),
         )
-        reached = self.known({id_ for _, id_ in event.names} | {body.get("anonymous_id")})
+        reached = self.known(self.named(event) or self.named_by_order(body.get("order_id")))
         return (*said, wire_time(event.at)[:19], reached)
+
+    def named(self, event: oracle.Happened) -> set[str | None]:
+        """Whom the event names, by itself or through its decision."""
+        anonymous = {event.body["anonymous_id"]} if "anonymous_id" in event.body else set()
+        return {id_ for _, id_ in event.names} | anonymous
+
+    def named_by_order(self, order_id: str | None) -> set[str | None]:
+        """Whom the orders of that id name: a refund that names nobody reaches them."""
+        orders = [
+            one for one in self.model.events if one.type == "order" and one.body["order_id"] == order_id
+        ]
+        return set().union(*map(self.named, orders))
 
     def known(self, ids: Iterable[str | None]) -> list[str]:
         """Those that somebody may name: not of the erased, nor what calls without a unit are given."""
