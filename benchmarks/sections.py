@@ -212,8 +212,9 @@ def off_policy(data: dict[str, Any]) -> list[str]:
     """Seven estimators beside Open Bandit Pipeline's."""
     rows = [
         "10,000 rows, 80 actions, 3 places, the same arrays; values agree to 1e-12. CPU of one thread, in "
-        "turn, the cheapest of twenty evaluations a round. Theirs are values alone; ours have standard errors, "
-        "intervals and effective sample sizes. Theirs runs without PyTorch, which estimators do not use.",
+        "turn, the cheapest of twenty evaluations a round. Theirs are values alone; ours have standard "
+        "errors, intervals and effective sample sizes. Theirs runs without PyTorch, which its estimators "
+        "do not use.",
         "",
         "| seven estimators | milliseconds | least to most |",
         "|---|---|---|",

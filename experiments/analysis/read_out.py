@@ -22,7 +22,7 @@ from experiments.analysis.cohorts import Cohorts, day_counts, select, units_per_
 from experiments.analysis.comparison import Pair, oriented
 from experiments.analysis.context import same_contexts
 from experiments.analysis.expected_final import REFUNDED
-from experiments.analysis.guardrails import GuardrailState, guardrail_report
+from experiments.analysis.guardrails import GuardrailState, guardrail_report, prob_beyond
 from experiments.analysis.metrics import MetricDefinition, metric_definitions
 from experiments.analysis.priors import with_given_priors, with_priors
 from experiments.analysis.reading import Reading, is_adaptive, read_metric
@@ -160,12 +160,23 @@ def watch_guardrails(
     is judged by its few units of many short epochs: of what harms by 8 %, kill 4 %, 62 % was gone by 100,000
     units, and 84 % is unweighted. But what refunds still to come will change is compared within epochs: a
     variant that lost its share has older units, more of whose refunds have come, and would be killed for it.
+    And nothing is killed where the comparison within epochs would not have it: units of a season in which all
+    buy less are not a variant's fault.
     """
     compared = _compared(experiment, cells)
     cohorts = Cohorts(compared, only_matured=True, time_zone=time_zone, now=now)
     definitions = {key: one.winsorised for key, one in metric_definitions(experiment).items()}
     readings = _Readings(experiment, cohorts, definitions, seed, for_report=False)
-    return _guardrails(experiment, cohorts, readings, previous, at_floor, with_lift=False)
+    found = _guardrails(experiment, cohorts, readings, previous, at_floor, with_lift=False)
+    margins = {guardrail.metric: guardrail.throttle for guardrail in experiment.guardrails}
+    return tuple(
+        replace(report, state=GuardrailState.THROTTLE.value)
+        if report.state == GuardrailState.KILL.value
+        and previous.get((report.metric, report.variant)) is not GuardrailState.KILL
+        and not readings.is_beyond_within_epochs(report.metric, report.variant, margins[report.metric])
+        else report
+        for report in found
+    )
 
 
 def _compared(experiment: Experiment, cells: Sequence[Cell]) -> Sequence[Cell]:
@@ -209,6 +220,18 @@ class _Readings:
                     experiment, cohort, definition, by_epoch=by_epoch, seed=self._seed, table=table
                 )
         return self._read[key]
+
+    def is_beyond_within_epochs(self, key: str, variant: str, margin: float) -> bool:
+        """Whether a variant is more likely than not beyond a margin when compared within epochs.
+
+        True where it cannot be compared so: by context, or where shares do not follow results.
+        """
+        experiment, definition = self._experiment, self._definitions[key]
+        if not is_adaptive(experiment) or experiment.policy.kind is PolicyKind.CONTEXTUAL:
+            return True
+        cohort = self._cohorts.of(definition.horizon)
+        pair = read_metric(experiment, cohort, definition, by_epoch=True, seed=self._seed).pairs[variant]
+        return not isinstance(pair, Pair) or prob_beyond(definition, pair, margin) >= 0.5
 
     def by_own_units(self, key: str) -> Reading:
         """The metric for what compares the arms' own units: by context those are other shoppers."""

@@ -149,6 +149,17 @@ def _newcomer(run: Run) -> list[Finding]:
     ]
 
 
+def _whole_year(run: Run) -> list[Finding]:
+    upsell, every = run.arm("pro-shoe"), run.replications
+    days = [one.first_day(upsell, "throttle") for one in every]
+    gone = [day is not None and day < 31 for day in days]
+    gain = [float(one.expected_minor.sum() - one.if_all_minor.sum(axis=0).max()) for one in every]
+    return [
+        above("true margin above that of the best offer for all, all year", gain),
+        mostly("the upsell is throttled or killed within a month", gone, 0.9),
+    ]
+
+
 CHECKS: Mapping[str, Check] = {
     "healthy": _healthy,
     "toxic_upsell": _toxic_upsell,
@@ -163,6 +174,7 @@ CHECKS: Mapping[str, Check] = {
     "bots_and_duplicates": _bots_and_duplicates,
     "fatigue": _fatigue,
     "newcomer": _newcomer,
+    "whole_year": _whole_year,
 }
 
 

@@ -17,10 +17,11 @@ class Allocator:
     """Takes the steps the service takes, with versions and marks in memory instead of rows."""
 
     def __init__(self, experiment: Experiment, active: frozenset[str], now_us: int) -> None:
-        self.experiment = experiment
+        self._whole = experiment
+        self.experiment = with_variants(experiment, active)
         self.active = active
         self._added: frozenset[str] = frozenset()
-        self.version, body = first_version(experiment, active, time_zone="UTC", now_us=now_us)
+        self.version, body = first_version(self.experiment, active, time_zone="UTC", now_us=now_us)
         self.body: dict[str, Any] = body.to_json(self.version)
         self._started_us = self._epoch_began_us = now_us
         self._marks: list[Mark] = []
@@ -33,6 +34,8 @@ class Allocator:
 
     def add(self, variant: str, cells: list[Cell], now_us: int) -> None:
         """Add a variant while the experiment runs, as a person would."""
+        present = frozenset(v.key for v in self.experiment.variants) | {variant}
+        self.experiment = with_variants(self._whole, present)
         self.active |= {variant}
         self._added |= {variant}
         decided = decide(
@@ -75,3 +78,9 @@ class Allocator:
         if not self._marks or mark.at_us - self._marks[-1].at_us >= HOUR_US:
             self._marks.append(mark)
         self._marks = [one for one in self._marks if mark.at_us - one.at_us <= KEPT_US]
+
+
+def with_variants(experiment: Experiment, keys: frozenset[str]) -> Experiment:
+    """The document as it is while it has only these variants: one to come is not in it yet."""
+    kept = tuple(variant for variant in experiment.variants if variant.key in keys)
+    return replace(experiment, variants=kept)

@@ -175,14 +175,25 @@ class SimulatedLedger:
 def _add(moments: Moments, names: tuple[str, ...], old: Ints, new: Ints) -> None:
     """Take the old vectors out and put the new ones in; (features, customers) each."""
     _accumulate(moments.sums, names, (new.sum(axis=1) - old.sum(axis=1)))
-    largest = float(max(np.abs(old).max(initial=0), np.abs(new).max(initial=0)))
-    if largest * largest * old.shape[1] < EXACT:
-        first, second = old.astype(np.float64), new.astype(np.float64)
-        products = second @ second.T - first @ first.T
-    else:
-        first, second = old.astype(object), new.astype(object)
-        products = second @ second.T - first @ first.T
+    products = _products(new) - _products(old)
     _accumulate(moments.products, _pairs(names), products[np.triu_indices(len(names))])
+
+
+def _products(vectors: Ints) -> np.ndarray:
+    """Sums over customers of all products of features, exact: (features, features).
+
+    Ratings are fixed point, and their squares beyond what floating point holds: such rows go by integers of
+    any size, all others by floating point products of integers, which are exact below 2^53.
+    """
+    size = np.abs(vectors).max(axis=1, initial=0).astype(np.float64)
+    is_wide = size * size * vectors.shape[1] >= EXACT
+    narrow = np.where(is_wide[:, None], 0, vectors).astype(np.float64)
+    products = (narrow @ narrow.T).astype(np.int64).astype(object)
+    every = vectors.astype(object) if is_wide.any() else vectors
+    for row in np.flatnonzero(is_wide):
+        has = np.flatnonzero(vectors[row])
+        products[row] = products[:, row] = every[:, has] @ every[row, has]
+    return products
 
 
 def _accumulate(store: dict[str, int], names: Sequence[str], amounts: np.ndarray) -> None:

@@ -37,7 +37,7 @@ class Replication:
     by_segment      (D, K, S) customers by arm and segment
     expected_minor  true margin of the customers under the variants they got
     booked_minor    the margin that came of them, refunds and all, in the attribution window
-    if_all_minor    (D, K) true margin had all of them got the arm
+    if_all_minor    (D, K) true margin had all of them got the arm; the control's until the arm arrives
     oracle_minor    true margin had each segment got its best arm, day by day
     harmed          customers exposed to an arm truly worse than control (margin, that day, in their segment)
     shares          (D, K) published at the end of the day, over all segments

@@ -103,7 +103,7 @@ class _Run:
         now_us, body = self._midnight_us(day + 1), self._allocator.body
         objective = self._experiment.policy.objective
         report = read_out(
-            self._experiment,
+            self._allocator.experiment,
             self._ledger.advance(now_us),
             time_zone="UTC",
             now=instant(now_us),

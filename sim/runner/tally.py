@@ -60,8 +60,11 @@ class Tally:
         self._customers[:, day] += met.sum(axis=1)
         self._by_segment[:, day] += counts
         self._expected[:, day] += (counts * margins).sum(axis=(1, 2))
-        self._if_all[:, day] += met @ margins.T
-        self._oracle[:, day] += met @ margins[here].max(axis=0)
+        # Nobody can be shown what has not arrived: until then "everybody gets it" is the control
+        possible = np.tile(margins[self._control], (arms, 1))
+        possible[here] = margins[here]
+        self._if_all[:, day] += met @ possible.T
+        self._oracle[:, day] += met @ possible.max(axis=0)
         is_harmful = (margins < margins[self._control] - 1e-9)[arm, customers.segment] & (
             what.exposed_us >= 0
         )

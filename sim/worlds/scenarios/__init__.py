@@ -22,6 +22,7 @@ NAMES = (
     "bots_and_duplicates",
     "fatigue",
     "newcomer",
+    "whole_year",
 )
 
 
