@@ -41,9 +41,19 @@ def test_a_scenario_is_what_the_service_and_a_file_can_take(name: str) -> None:
 def test_the_list_has_every_scenario_once() -> None:
     found = scenarios()
     assert tuple(found) == NAMES
-    assert len(set(NAMES)) == 13
+    assert len(set(NAMES)) == 14
     with pytest.raises(KeyError):
         scenario("nothing_of_the_kind")
+
+
+def test_the_year_has_an_offer_for_everybody_and_one_that_harms() -> None:
+    one = scenario("whole_year")
+    loyal, new = (of(one, day=5, segment=segment) for segment in ("loyal", "new"))
+    assert lift(loyal, "trail-kit") > 0.2 > 0 > lift(new, "trail-kit")
+    assert lift(of(one), "pro-shoe") < -0.15
+    first, last = (of(one, day=day) for day in (one.arrives["game"], one.days - 1))
+    assert lift(first, "game") > lift(first, "socks") > 0.06
+    assert lift(last, "game") < 0
 
 
 def test_healthy_socks_earn_more_and_hurt_nothing() -> None:

@@ -23,6 +23,8 @@ from tests.statistical import STANDARD_ERRORS
 
 WINDOW = timedelta(days=7)
 N = 12_000
+DAYS = {"black_friday": (0, 26, 48), "whole_year": (0, 130, 200)}
+"""Of these other days: one of the shock; none on which nobody takes what was new half a year ago."""
 
 
 @cache
@@ -31,10 +33,9 @@ def places() -> dict[str, tuple[World, timedelta, tuple[int, ...], tuple[int, ..
     found = {"everything": (WORLD, WINDOW, (0, 12, 40), (0, 1, 2, 3, 4))}
     for name in NAMES:
         one = scenario(name)
-        middle = 26 if name == "black_friday" else one.days // 2
         many = len(one.world.effects) > 10
         arms = (0, 1, 40, 77) if many else tuple(range(len(one.world.effects)))
-        days = (0, middle, one.days - 1)
+        days = DAYS.get(name, (0, one.days // 2, one.days - 1))
         found[name] = (one.world, one.experiment.attribution_window, days, arms)
     return found
 
