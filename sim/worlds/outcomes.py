@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.worlds.cells import Ints
+from sim.worlds.cells import Floats, Ints
 from sim.worlds.customers import Customers, Row
+from sim.worlds.grid import Grid
 from sim.worlds.laws import Laws, laws_of
 from sim.worlds.people import RATING_SCALE
 from sim.worlds.timing import DAY_US, SECOND_US
@@ -87,22 +88,33 @@ def outcomes(world: World, customers: Customers, shown: Ints) -> Outcomes:
 def _money(
     world: World, laws: Laws, customers: Customers, place: Ints, buyers: Ints, order_us: Ints
 ) -> dict[str, Ints]:
-    """The first order and its refund, which takes back the whole amount."""
+    """The first order and its refund: a part of the amount, and the same part of the goods."""
     n, at, u = len(customers), place[buyers], customers.u
     multiplier = customers.multiplier[buyers]
     amount = np.rint(laws.amount.ravel()[at] * multiplier).astype(np.int64)
     cost = np.rint(laws.cost.ravel()[at] * multiplier).astype(np.int64)
     back = np.minimum(cost, np.rint(laws.recovered.ravel()[at] * multiplier).astype(np.int64))
-    refunds = u[Row.REFUND, buyers] < laws.refund.ravel()[at]
+    chance = laws.refund.ravel()[at]
+    refunds = u[Row.REFUND, buyers] < chance
     refunded = buyers[refunds]
+    # of those below the chance, u / chance is uniform again: no draw of its own is needed
+    part = _part(world.refunded_part, u[Row.REFUND, refunded] / chance[refunds])
+    given = np.maximum(1, np.rint(amount[refunds] * part).astype(np.int64))
+    goods = np.rint(back[refunds] * part).astype(np.int64)
     delay = world.delays.refund.at(u[Row.REFUND_AFTER, refunded])
     return {
         "amount_minor": _spread(buyers, amount, n, 0),
         "cost_minor": _spread(buyers, cost, n, 0),
         "refund_us": _spread(refunded, order_us[refunded] + delay, n),
-        "refunded_minor": _spread(refunded, amount[refunds], n, 0),
-        "recovered_minor": _spread(refunded, back[refunds], n, 0),
+        "refunded_minor": _spread(refunded, np.minimum(given, amount[refunds]), n, 0),
+        "recovered_minor": _spread(refunded, goods, n, 0),
     }
+
+
+def _part(law: Grid, u: Floats) -> Floats:
+    """The value of a law at each chance: the inverse of its distribution function."""
+    cumulated = np.cumsum(law.weights)
+    return np.array(law.values)[np.searchsorted(cumulated / cumulated[-1], u, side="right")]
 
 
 def _ratings(

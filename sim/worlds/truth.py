@@ -134,7 +134,8 @@ def _features(world: World, laws: Laws, cells: Cells, window: timedelta) -> dict
     buys, leaves = states * laws.buy, states * (1 - laws.buy) * laws.cart
     ordered = float(delays.order.below(np.array([window_s]))[0])
     in_time = float(delays.order.below(np.array([delays.abandonment_h * 3600]))[0])
-    first = laws.amount - laws.cost - laws.refund * (laws.amount - laws.recovered)
+    part = world.refunded_part.mean
+    first = laws.amount - laws.cost - laws.refund * part * (laws.amount - laws.recovered)
     later = laws.amount[0] - laws.cost[0]
     again = np.einsum("sac,sac->ac", buys, laws.repeat)  # expected orders in each period
     repeats = again * _mean_periods(world, window_s)
@@ -148,7 +149,7 @@ def _features(world: World, laws: Laws, cells: Cells, window: timedelta) -> dict
         "orders": ordered * total + repeats,
         "revenue": ordered * _over_states(buys, laws.amount) + repeats * laws.amount[0],
         "refunded_orders": ordered * _over_states(buys, laws.refund),
-        "refunded_value": ordered * _over_states(buys, laws.refund * laws.amount),
+        "refunded_value": ordered * _over_states(buys, laws.refund * part * laws.amount),
         "margin": ordered * _over_states(buys, first) + repeats * later,
         "carts": total + leaves.sum(axis=0),
         "abandoned": (1 - in_time) * total + leaves.sum(axis=0),

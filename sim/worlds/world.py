@@ -18,6 +18,8 @@ from sim.worlds.people import Segment
 from sim.worlds.season import STEADY, Season, Shock
 from sim.worlds.timing import DELAYS, REPEATS, Delay, Delays, Repeats
 
+WHOLE = Grid((1.0,), (1.0,))
+
 __all__ = [
     "Basket",
     "Delay",
@@ -113,6 +115,7 @@ class World:
     noise: Noise = Noise()
     order_value_cv: float = 0.5
     recovered: float = 0.8  # part of the cost of goods that a refund brings back
+    refunded_part: Grid = WHOLE  # of the order's value, and so of its goods, that a refund gives back
 
     def __post_init__(self) -> None:
         demand(len(self.currency) == 3 and self.currency.isupper(), "currency", "three letters as EUR")
@@ -121,6 +124,8 @@ class World:
         demand(self.touchpoint in places, "touchpoint", f"no stage of the session: {', '.join(places)}")
         within("order_value_cv", self.order_value_cv, 0, 10)
         within("recovered", self.recovered, 0, 1)
+        parts = self.refunded_part.values
+        demand(all(0 < part <= 1 for part in parts), "refunded_part", "each must be above 0 and at most 1")
         skus = _keys("products", [product.sku for product in self.products])
         prices = {product.sku: product.price_minor for product in self.products}
         for index, basket in enumerate(self.baskets):

@@ -20,7 +20,7 @@ from sim.worlds.customers import Customers, alias_table, draw_customers, joined,
 from sim.worlds.document import from_document, from_json, to_document, to_json
 from sim.worlds.outcomes import NEVER, Outcomes, outcomes
 from sim.worlds.scenarios import scenario
-from sim.worlds.world import Delay, InvalidWorld, Noise, Season, Session, Shock, Stage, World
+from sim.worlds.world import Delay, Grid, InvalidWorld, Noise, Season, Session, Shock, Stage, World
 from tests.sim.worlds import DAY_S, HOUR_S, WORLD
 from tests.statistical import STANDARD_ERRORS, standard_errors_off
 
@@ -299,6 +299,23 @@ def test_what_is_wrong_with_a_world_is_named(path: str) -> None:
     with pytest.raises(InvalidWorld) as refused:
         from_document(document)
     assert message in str(refused.value)
+
+
+def test_refunds_in_part_are_of_the_same_orders() -> None:
+    """Parts .25 and 1 in the proportion of 2 to 3, whichever orders come back; goods in the same part."""
+    whole, parts = WORLD, replace(WORLD, refunded_part=Grid((0.25, 1.0), (0.4, 0.6)))
+    customers = drawn(day=11)
+    all_back, some_back = shown(whole, customers, "pro"), shown(parts, customers, "pro")
+    assert np.array_equal(all_back.refund_us, some_back.refund_us)
+    back = some_back.refund_us >= 0
+    part = some_back.refunded_minor[back] / some_back.amount_minor[back]
+    is_whole = np.isclose(part, 1)
+    assert np.all(is_whole | (np.abs(part - 0.25) < 1e-3))
+    assert abs(is_whole.mean() - 0.6) < 5 * np.sqrt(0.24 / back.sum())
+    goods = all_back.recovered_minor[back] * np.where(is_whole, 1.0, 0.25)
+    assert np.all(np.abs(some_back.recovered_minor[back] - goods) <= 0.5)
+    with pytest.raises(InvalidWorld, match="refunded_part"):
+        replace(WORLD, refunded_part=Grid((0.0, 1.0), (0.5, 0.5)))
 
 
 def test_a_world_is_a_mapping() -> None:

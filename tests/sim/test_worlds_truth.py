@@ -23,6 +23,7 @@ from tests.statistical import STANDARD_ERRORS
 
 WINDOW = timedelta(days=7)
 N = 12_000
+IN_PARTS = replace(WORLD, refunded_part=Grid((0.25, 1.0), (0.4, 0.6)))
 DAYS = {"black_friday": (0, 26, 48), "whole_year": (0, 130, 200)}
 """Of these other days: one of the shock; none on which nobody takes what was new half a year ago."""
 
@@ -31,6 +32,7 @@ DAYS = {"black_friday": (0, 26, 48), "whole_year": (0, 130, 200)}
 def places() -> dict[str, tuple[World, timedelta, tuple[int, ...], tuple[int, ...]]]:
     """Name -> world, window, days (the first, one in the middle or of a shock, the last) and arms."""
     found = {"everything": (WORLD, WINDOW, (0, 12, 40), (0, 1, 2, 3, 4))}
+    found["refunds in part"] = (IN_PARTS, WINDOW, (12,), (0, 2))
     for name in NAMES:
         one = scenario(name)
         many = len(one.world.effects) > 10
@@ -91,10 +93,11 @@ def test_an_effect_that_is_wrong_by_a_tenth_is_found(fault: str) -> None:
 
 @pytest.mark.parametrize("variant", [effect.variant for effect in WORLD.effects])
 @pytest.mark.parametrize("day", [0, 12, 40])
-def test_the_truth_is_what_plain_loops_sum_up_to(variant: str, day: int) -> None:
-    loops = PlainSums(WORLD, WORLD.effects[WORLD.arm(variant)], day, WINDOW.total_seconds())
-    for segment in WORLD.segments:
-        found = truth(WORLD, day=day, segment=segment.key)[variant].features
+@pytest.mark.parametrize("world", [WORLD, IN_PARTS], ids=["whole refunds", "partial refunds"])
+def test_the_truth_is_what_plain_loops_sum_up_to(world: World, variant: str, day: int) -> None:
+    loops = PlainSums(world, world.effects[world.arm(variant)], day, WINDOW.total_seconds())
+    for segment in world.segments:
+        found = truth(world, day=day, segment=segment.key)[variant].features
         assert loops.features(segment) == pytest.approx(found, rel=1e-9)
 
 

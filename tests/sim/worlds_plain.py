@@ -107,7 +107,9 @@ class PlainSums:
         leaves = min(1.0, segment.abandonment * (1 + (react.abandonment if saw else 0.0)))
         left, ordered = likely * (1 - chance) * leaves, likely * chance
         refund = min(1.0, max(0.0, segment.refund * factors.refunds + (react.regret if takes else 0.0)))
-        margin = amount - cost - refund * (amount - round(self.world.recovered * cost))
+        law = self.world.refunded_part
+        part = sum(value * weight for value, weight in zip(law.values, law.weights, strict=True))
+        margin = amount - cost - refund * part * (amount - round(self.world.recovered * cost))
         again = min(1.0, max(0.0, segment.repeat + (react.repeat if takes else 0.0)))
         plain_amount, plain_cost, _ = self._money(segment, one.skus, takes=False)
         inside = ordered * self._before(self.window_s)
@@ -118,11 +120,11 @@ class PlainSums:
         sums["orders"] += inside + later
         sums["revenue"] += inside * amount + later * plain_amount
         sums["refunded_orders"] += inside * refund
-        sums["refunded_value"] += inside * refund * amount
+        sums["refunded_value"] += inside * refund * part * amount
         sums["margin"] += inside * margin + later * (plain_amount - plain_cost)
         sums["buyer_90d"] += ordered * self._before(90 * DAY_S)
-        law = self._law(90 * DAY_S)
-        sums["repeat_90d"] += ordered * sum(p * (1 - (1 - again) ** k) for k, p in enumerate(law))
+        times = self._law(90 * DAY_S)
+        sums["repeat_90d"] += ordered * sum(p * (1 - (1 - again) ** k) for k, p in enumerate(times))
         for days in (30, 90, 180):
             first = ordered * self._before(days * DAY_S) * margin
             back = ordered * again * self._periods(days * DAY_S) * (plain_amount - plain_cost)
