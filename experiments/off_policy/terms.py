@@ -21,21 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-BLOCK = 256
-"""Rows taken at once: of 80 actions 160 kB an array, which stays in a processor's own cache."""
-SUM_TOLERANCE = 1e-3
-"""How far the shares of a row may be from 1: columns are often written with four decimals."""
-
-
-class BadShares(ValueError):
-    """Shares that are no distribution over actions; `row` counts from 0."""
-
-    def __init__(self, row: int, problem: str) -> None:
-        self.row, self.problem = row, problem
-        super().__init__(f"row {row}: {problem}")
+from experiments.off_policy.gathering import SUM_TOLERANCE, Asked, BadShares, FloatArray, IntArray, gathered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +47,8 @@ class Log:
                 raise ValueError(f"a log of {n} actions has {len(array)} values in another column")
         if n and (int(self.actions.min()) < 0 or int(self.actions.max()) >= self.n_actions):
             raise ValueError(f"actions are numbered from 0 to {self.n_actions - 1}")
+        if self.places is not None and n and int(self.places.min()) < 0:
+            raise ValueError("places are numbered from 0")
         if not np.isfinite(self.rewards).all():
             raise ValueError(f"row {int(np.argmin(np.isfinite(self.rewards)))}: the reward is not finite")
 
@@ -110,25 +98,12 @@ def terms(log: Log, shares: FloatArray, predictions: FloatArray | None = None) -
     """
     n, k = len(log), log.n_actions
     places = np.zeros(n, dtype=np.int64) if log.places is None else log.places
-    here = np.zeros((1 + int(places.max(initial=0)), n))
-    here[places, np.arange(n)] = 1.0
-    taken, fitted, expected = np.empty(n), np.empty(n), np.empty(n)
-    wanted, strayed = np.zeros((len(here), k)), 0.0
-    every = np.arange(BLOCK)
-    for start in range(0, n, BLOCK):
-        rows = slice(start, min(start + BLOCK, n))
-        within = every[: rows.stop - start]
-        own = _of_rows(shares, rows, within, places)
-        _check(own, start)
-        actions = log.actions[rows]
-        taken[rows] = own[within, actions]
-        wanted += here[:, rows] @ own
-        if predictions is not None:
-            model = _of_rows(predictions, rows, within, places)
-            fitted[rows] = model[within, actions]
-            expected[rows] = np.vecdot(own, model)
-        if log.allowed is not None:
-            strayed += float(own[~log.allowed[rows]].sum())
+    n_places = 1 + int(places.max(initial=0))
+    shape = n, k, n_places
+    model = np.empty((n, k, 0)) if predictions is None else _cube(predictions, *shape, "predictions")
+    allowed = np.empty((n, 0), dtype=np.bool_) if log.allowed is None else log.allowed
+    asked = Asked(_cube(shares, *shape, "shares"), model, log.actions, places, allowed)
+    taken, fitted, expected, wanted, strayed = gathered(asked, n_places)
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = np.where(log.valid, taken / log.propensities, np.nan)
     seen = np.bincount(places * k + log.actions, minlength=wanted.size).reshape(wanted.shape)
@@ -165,11 +140,14 @@ def terms_of_taken(log: Log, shares: FloatArray) -> Terms:
     return replace(bare, weights=weights, wanted=bare.taken, strayed=0.0)
 
 
-def _of_rows(figures: FloatArray, rows: slice, within: IntArray, places: IntArray) -> FloatArray:
-    """Figures of a block of rows, each at its own place, (n_rows, K); `within` numbers these rows."""
-    is_shared = len(figures) == 1 and len(places) > 1
-    own = np.broadcast_to(figures, (len(within), *figures.shape[1:])) if is_shared else figures[rows]
-    return own if own.ndim == 2 else own.transpose(0, 2, 1)[within, places[rows]]
+def _cube(figures: FloatArray, n: int, k: int, n_places: int, name: str) -> FloatArray:
+    """Figures as (n, K, places), with one place where they do not depend on it; nothing is copied."""
+    cube = figures[:, :, np.newaxis] if figures.ndim == 2 else figures
+    rows, actions, of = cube.shape
+    if rows not in (1, n) or actions != k or (figures.ndim == 3 and of < n_places):
+        needed = f"{n} rows (or one for all), {k} actions and, if by place, {n_places} places"
+        raise ValueError(f"{name} have the shape {figures.shape}; needed are {needed}")
+    return np.broadcast_to(cube, (n, k, of))
 
 
 def joined(parts: Sequence[Terms]) -> Terms:
@@ -194,14 +172,3 @@ def joined(parts: Sequence[Terms]) -> Terms:
 
 def _padded(by_place: FloatArray, n_places: int) -> FloatArray:
     return np.pad(by_place, ((0, n_places - len(by_place)), (0, 0)))
-
-
-def _check(shares: FloatArray, start: int) -> None:
-    if not shares.min() >= 0.0:  # nan is none either
-        row = int(np.argmin(shares.min(axis=1) >= 0.0))
-        raise BadShares(start + row, f"a share of {shares[row].min():g}; shares are 0 or more")
-    sums = shares @ np.ones(shares.shape[1])
-    off = np.abs(sums - 1.0)
-    if not off.max() <= SUM_TOLERANCE:
-        row = int(np.argmin(off <= SUM_TOLERANCE))
-        raise BadShares(start + row, f"the shares sum to {sums[row]:g}, not to 1")

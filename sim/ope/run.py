@@ -19,7 +19,8 @@ from experiments.off_policy.estimators import (
 )
 from experiments.off_policy.evaluation import Evaluation, evaluate
 from experiments.off_policy.folds import folds_of
-from experiments.off_policy.terms import BadShares, IntArray, Terms, joined, terms, terms_of_taken
+from experiments.off_policy.gathering import BadShares
+from experiments.off_policy.terms import IntArray, Terms, joined, terms, terms_of_taken
 from experiments.off_policy.tuning import tuned
 from sim.ope.learners import Learner, Predictions, fitted
 from sim.ope.loading import load

@@ -19,8 +19,9 @@ from experiments.off_policy.estimators import (
 )
 from experiments.off_policy.evaluation import evaluate
 from experiments.off_policy.folds import folds_of
+from experiments.off_policy.gathering import BLOCK, BadShares
 from experiments.off_policy.replay import rejection
-from experiments.off_policy.terms import BLOCK, BadShares, Log, Terms, joined, terms, terms_of_taken
+from experiments.off_policy.terms import Log, Terms, joined, terms, terms_of_taken
 from experiments.off_policy.tuning import tuned
 from tests.experiments.off_policy_loops import by_loops, ess_of, jackknife_error
 
