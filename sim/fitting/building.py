@@ -11,8 +11,10 @@ from experiments.document import parse_document, to_document
 from experiments.model import Experiment, OfferKind
 from sim.fitting.found import Found
 from sim.fitting.goods import Goods
+from sim.fitting.orders import part_name
 from sim.fitting.season import WEEKDAYS
 from sim.worlds.document import to_document as world_document
+from sim.worlds.grid import Grid
 from sim.worlds.offers import Effect, Reaction
 from sim.worlds.people import Segment
 from sim.worlds.season import Season
@@ -20,6 +22,8 @@ from sim.worlds.timing import Delay, Delays, Repeats
 from sim.worlds.world import Session, Stage, World
 
 Document = dict[str, Any]
+REACTIONS = ("appeal", "pressure", "regret")
+"""What of a reaction is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Structure:
     order: Delay
     refund: Delay
     repeats: Repeats
+    refunded_parts: tuple[float, ...]
     effects: tuple[Effect, ...]
     has_visits: bool  # whether the log shows customers who did not order
     start: date
@@ -55,7 +60,7 @@ def build(structure: Structure, found: Found, draw: int | None = None) -> World:
         segments=tuple(
             _segment(key, share, found, draw) for key, share in zip(structure.segments, shares, strict=True)
         ),
-        effects=tuple(_effect(effect, found, draw) for effect in structure.effects),
+        effects=tuple(_effect(effect, structure.segments, found, draw) for effect in structure.effects),
         session=Session((Stage(structure.touchpoint),), seeing=found.value("seeing", draw)),
         season=_season(found, draw),
         delays=Delays(
@@ -65,6 +70,10 @@ def build(structure: Structure, found: Found, draw: int | None = None) -> World:
         repeats=structure.repeats,
         order_value_cv=found.value("order_value_cv", draw),
         recovered=found.value("recovered", draw),
+        refunded_part=Grid(
+            structure.refunded_parts,
+            _shares(found, [part_name(part) for part in structure.refunded_parts], draw),
+        ),
     )
 
 
@@ -114,13 +123,25 @@ def _factor(value: float) -> float:
     return min(max(value, 1e-4), 999.0)
 
 
-def _effect(effect: Effect, found: Found, draw: int | None) -> Effect:
+def _effect(effect: Effect, segments: Sequence[str], found: Found, draw: int | None) -> Effect:
     if not effect.is_offer:
         return effect
-    named = {
-        name: found.value(f"{name}[{effect.variant}]", draw) for name in ("appeal", "pressure", "regret")
-    }
-    return replace(effect, reaction=Reaction(**named))
+
+    def reaction(segment: str | None = None) -> Reaction:
+        names = {name: reaction_name(name, effect.variant, segment) for name in REACTIONS}
+        return Reaction(**{name: found.value(named, draw) for name, named in names.items()})
+
+    told = [
+        key
+        for key in segments
+        if all(reaction_name(name, effect.variant, key) in found.estimates for name in REACTIONS)
+    ]
+    return replace(effect, reaction=reaction(), by_segment={key: reaction(key) for key in told})
+
+
+def reaction_name(name: str, variant: str, segment: str | None) -> str:
+    """What a parameter of a reaction is called, of a variant or of a segment of it."""
+    return f"{name}[{variant}]" if segment is None else f"{name}[{variant}/{segment}]"
 
 
 def _delay(name: str, delay: Delay, found: Found, draw: int | None) -> Delay:

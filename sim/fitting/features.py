@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sim.fitting.log import Bools, Floats, Ints, ShopLog
+from sim.fitting.orders import WHOLE_WITHIN
 from sim.fitting.season import calendar
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
@@ -120,6 +121,9 @@ def _refunds(log: ShopLog) -> Iterator[tuple[str, float]]:
     yield "refund_rate", log.returned.sum() / log.ordered.sum()
     if log.tells.amounts:
         yield "refunded_value_share", log.refunded.sum() / np.nansum(log.amount)
+        if log.returned.any():
+            part = log.refunded[log.returned] / log.amount[log.returned]
+            yield "whole_refunds", (part > 1 - WHOLE_WITHIN).mean()
     if log.variants:
         for place, key in enumerate(log.variants):
             mine = log.ordered & (log.variant == place)

@@ -14,6 +14,7 @@ from sim.fitting.mapping import FitMapping
 from sim.fitting.orders import (
     fit_conversion,
     fit_history,
+    fit_parts,
     fit_refunds,
     fit_repeats,
     order_delay,
@@ -21,7 +22,7 @@ from sim.fitting.orders import (
     told_delay,
 )
 from sim.fitting.traffic import fit_traffic
-from sim.fitting.variants import fit_reactions, fit_seeing
+from sim.fitting.variants import Expected, fit_reactions, fit_seeing
 from sim.worlds.world import World
 
 
@@ -53,6 +54,7 @@ def fit(log: ShopLog, mapping: FitMapping, *, seed: int = 0) -> Fit:
     order, refund = told_delay("order", by_order, found), told_delay("refund", by_refund, found)
     orders = fit_conversion(log, by_order, found)
     refunds = fit_refunds(log, by_refund, found)
+    parts = fit_parts(log, found)
     repeats = fit_repeats(log, found)
     fit_history(log, found)
     fit_seeing(log, found)
@@ -76,9 +78,10 @@ def fit(log: ShopLog, mapping: FitMapping, *, seed: int = 0) -> Fit:
         order=order,
         refund=refund,
         repeats=repeats,
+        refunded_parts=parts,
         effects=effects_of(experiment, mapping.goods),
         has_visits=log.tells.visits,
         start=log.first_day,
     )
-    fit_reactions(log, structure, found, orders, refunds)
+    fit_reactions(log, structure, found, None if orders is None else Expected(orders, refunds))
     return Fit(log, mapping, found, structure, document)

@@ -1,7 +1,7 @@
 """What was estimated: every parameter by name, with draws of its posterior, and what had to be assumed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,6 +55,12 @@ class Found:
     def fixed(self, name: str, value: float) -> None:
         """A default of the world itself; draws there are from what it follows stay."""
         self.estimates[name] = Estimate(name, value, None, None, 0, "assumed")
+
+    def copied(self, name: str, of: str) -> None:
+        """A parameter that is another one."""
+        self.estimates[name] = replace(self.estimates[of], name=name)
+        if of in self.draws:
+            self.draws[name] = self.draws[of]
 
     def value(self, name: str, draw: int | None = None) -> float:
         """The estimate, or its value in a draw of the posterior."""

@@ -22,13 +22,6 @@ class Kind(StrEnum):
     REFUND = "refund"
 
 
-class Refunds(StrEnum):
-    """Which rate the world's refunds, which give all back, should have."""
-
-    ORDERS = "orders"  # that of orders refunded at all
-    VALUE = "value"  # that of the money given back
-
-
 class UnitKind(StrEnum):
     """Who the experiment of an export assigns, as `unit_kinds` of its events has it."""
 
@@ -143,7 +136,6 @@ class FitMapping:
     variant: VariantColumn | None
     period: Period
     order_within: timedelta
-    refunds: Refunds
     repeats: Repeats | None
     goods: Mapping[str, Goods]
     assume: Mapping[str, float]

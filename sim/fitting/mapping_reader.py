@@ -20,7 +20,6 @@ from sim.fitting.mapping import (
     Goods,
     Kind,
     Period,
-    Refunds,
     Rule,
     UnitKind,
     VariantColumn,
@@ -34,7 +33,7 @@ from sim.worlds.timing import REPEATS, Repeats
 TOP_LEVEL = frozenset(
     {
         *("name", "currency", "file", "where", "time", "clock", "zone", "unit", "rows", "export", "segment"),
-        *("segments_max", "products_max", "variant", "arrivals", "until", "order_within", "refunds"),
+        *("segments_max", "products_max", "variant", "arrivals", "until", "order_within"),
         *("repeats", "offers", "assume", "experiment"),
     }
 )
@@ -94,7 +93,6 @@ def _build(top: Node, name: str) -> FitMapping:
         variant=_variant(top.child("variant"), experiment),
         period=_period(top, zone),
         order_within=top.duration("order_within", 7 * DAY),
-        refunds=top.choice("refunds", Refunds, Refunds.ORDERS),
         repeats=_repeats(top),
         goods=_goods(top, experiment),
         assume=_assume(top.child("assume")),

@@ -5,20 +5,23 @@ P(delay < age). So young customers neither lower a rate nor hide a late refund. 
 delay goes into the rate: each draw of the rate rests on a draw of the delay.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from sim.fitting.delays import DelayFit, fit_delay
 from sim.fitting.found import DRAWS, Found
 from sim.fitting.log import DAY_S, Bools, Floats, Ints, ShopLog
-from sim.fitting.mapping import Refunds
-from sim.fitting.rates import beta, mean_of, pooled
+from sim.fitting.rates import beta, law, mean_of
 from sim.fitting.season import calendar, fit_profile
 from sim.fitting.traffic import keep_flat, tell
 from sim.worlds.timing import DELAYS, REPEATS, Delay, Repeats
 
-TIMES_MAX = 13
+EVERY_DAYS = (28.0, 14.0, 7.0, 3.0, 1.0)
+YEAR, REPEATS_MAX = 364, 52
+TWICE_MAX = 0.05
+"""Of the periods with an order, those with more than one."""
+WHOLE_WITHIN = 0.005
+"""A refund that lacks no more than this of its order is one of the whole: shipping, rounding, vouchers."""
+PARTS_MAX, PART_MIN = 5, 10
 
 
 def order_delay(log: ShopLog, found: Found) -> DelayFit | None:
@@ -79,15 +82,17 @@ def _season(log: ShopLog, part: Floats, found: Found) -> Floats:
     expected = part * rates[log.variant]
     counts = _per(ordered, log.day, log.days)
     exposure = _per(expected, log.day, log.days)
-    chance = min(0.99, float(ordered.mean()))
     weekday, place = calendar(log.first_day, log.days)
+    came = _per(np.ones(len(log)), weekday[log.day], 7)
+    of_week = _per(ordered, weekday[log.day], 7) / np.maximum(1.0, came)
+    chance = np.minimum(0.99, of_week)[weekday]
     profile = fit_profile(counts, exposure, weekday, place, found.rng, DRAWS, chance=chance)
     tell(found, "conversion", profile, float(log.ordered.sum()))
     return profile.factors(weekday, place)[log.day]
 
 
 def fit_refunds(log: ShopLog, delay: DelayFit | None, found: Found) -> Floats | None:
-    """`refund[...]` and `recovered`; returns what each customer adds to the expected refunds: (n,).
+    """`refund[...]`, the part of orders with any; returns what each customer adds to those expected: (n,).
 
     Of orders with nothing taken; where takes are not told, of the control's.
     """
@@ -95,21 +100,15 @@ def fit_refunds(log: ShopLog, delay: DelayFit | None, found: Found) -> Floats | 
     if not log.tells.refunds or not log.ordered.any():
         for key in keys:
             found.assumed(key, "refund")
-        found.assumed("recovered", "recovered")
         return None
     plain = plain_orders(log)
     age = np.where(log.ordered, log.end_s - np.nan_to_num(log.order_s), 0.0)
     reached = np.ones((len(log), 1)) if delay is None else delay.reached(age)
     weights = np.ones(1) if delay is None else delay.weights
     draws = np.ones((DRAWS, 1)) if delay is None else delay.draws
-    part = log.returned.astype(float)
-    if found.mapping.refunds is Refunds.VALUE and log.tells.amounts:
-        mean = np.nanmean(log.amount[plain])
-        part = np.where(log.returned, log.refunded / mean, 0.0)
-    events = _per(np.where(plain, part, 0.0), log.segment, len(log.segments))
+    events = _by(log, plain & log.returned, len(log.segments))
     rate, drawn = _rates(log, plain, events, reached, weights, draws, found)
     found.many(keys, rate, drawn, _by(log, plain, len(log.segments)))
-    _recovered(log, found)
     return (reached @ weights) * rate[log.segment] * log.ordered
 
 
@@ -118,12 +117,46 @@ def plain_orders(log: ShopLog) -> Bools:
     return log.ordered & (~log.took if log.tells.takes else control_of(log))
 
 
-def _recovered(log: ShopLog, found: Found) -> None:
+def fit_parts(log: ShopLog, found: Found) -> tuple[float, ...]:
+    """`refunded_part[...]`, the law of the part of an order that comes back, and `recovered` of its cost.
+
+    Orders that come back whole are a value of their own; of the others there are up to five, the means of
+    equally many. Parts are those seen by the end of the log: an order of which a second part comes later
+    counts with the first.
+    """
+    told = log.returned & (log.refunded > 0) & (log.amount > 0)
+    part = np.divide(log.refunded, log.amount, out=np.ones(len(log)), where=told)
+    _recovered(log, part, found)
+    if not log.tells.refunds or not told.any():
+        found.fixed(part_name(1.0), 1.0)
+        return (1.0,)
+    is_whole = part[told] > 1 - WHOLE_WITHIN
+    partial = np.sort(part[told][~is_whole])
+    groups = np.array_split(partial, max(1, min(PARTS_MAX, len(partial) // PART_MIN)))
+    counts: dict[float, float] = {}
+    for group in groups:
+        if len(group):
+            value = max(0.001, round(float(group.mean()), 3))
+            counts[value] = counts.get(value, 0.0) + len(group)
+    if is_whole.any():
+        counts[1.0] = counts.get(1.0, 0.0) + float(is_whole.sum())
+    numbers = np.array(list(counts.values()))
+    found.many([part_name(value) for value in counts], *law(numbers, found.rng, DRAWS), numbers)
+    return tuple(counts)
+
+
+def part_name(value: float) -> str:
+    """What the chance of a part is called."""
+    return f"refunded_part[{value:g}]"
+
+
+def _recovered(log: ShopLog, part: Floats, found: Found) -> None:
+    """Cost that came back over the cost of the goods that did."""
     told = log.returned & ~np.isnan(log.recovered) & (log.cost > 0)
     if not log.tells.recovered or not told.any():
         found.assumed("recovered", "recovered")
         return
-    share = np.clip(log.recovered[told] / log.cost[told], 0, 1)
+    share = np.clip(log.recovered[told] / (log.cost * part)[told], 0, 1)
     error = share.std() / np.sqrt(len(share))
     draws = np.clip(share.mean() + error * found.rng.standard_normal(DRAWS), 0, 1)
     found.data("recovered", float(share.mean()), draws, len(share))
@@ -147,22 +180,35 @@ def fit_repeats(log: ShopLog, found: Found) -> Repeats:
     pairs = np.unique(np.stack([log.later_unit[inside], period[inside]]), axis=1)
     events = np.bincount(log.segment[pairs[0]], minlength=len(keys)).astype(float)
     exposure = _per(part, log.segment, len(keys))
-    a, b = beta(events, exposure, pooled(events, exposure))
+    a, b = beta(events, exposure)
     drawn = found.rng.beta(a, b, (DRAWS, len(keys)))
     found.many(keys, mean_of(a, b), drawn, _by(log, log.ordered, len(keys)))
     return rule
 
 
 def _periods(log: ShopLog) -> Repeats | None:
-    """Periods of 28 days from the 2 % quantile of the time to the second order, as many as were seen."""
-    watched = (log.end_s - log.order_s[log.ordered]).max() / DAY_S if log.ordered.any() else 0.0
-    if len(log.later_unit) < 20:
+    """Periods from the 2 % quantile of the time to the second order on, for a year or as far as was seen.
+
+    They are the longest of `EVERY_DAYS` that fit into what was seen and in which hardly anybody orders twice:
+    a world's customers order once in a period at most.
+    """
+    if not log.ordered.any() or len(log.later_unit) < 20:
         return None
+    watched = (log.end_s - log.order_s[log.ordered]).max() / DAY_S
     _, first = np.unique(log.later_unit, return_index=True)
-    waited = (log.later_s - log.order_s[log.later_unit])[first] / DAY_S
-    after = float(np.floor(np.quantile(waited, 0.02)))
-    times = int(min(TIMES_MAX, (watched - after) // REPEATS.every_days))
-    return Repeats(after, REPEATS.every_days, times) if times else None
+    waited = (log.later_s - log.order_s[log.later_unit]) / DAY_S
+    after = float(np.floor(np.quantile(waited[first], 0.02)))
+    found = None
+    for every in EVERY_DAYS:
+        times = int(min(YEAR // every, REPEATS_MAX, (watched - after) // every))
+        if not times:
+            continue
+        found = Repeats(after, every, times)
+        period = np.floor((waited - after) / every).astype(np.int64)
+        _, orders = np.unique(np.stack([log.later_unit, period]), axis=1, return_counts=True)
+        if (orders > 1).mean() <= TWICE_MAX:
+            break
+    return found
 
 
 def fit_history(log: ShopLog, found: Found) -> None:
@@ -178,7 +224,7 @@ def fit_history(log: ShopLog, found: Found) -> None:
             found.assumed(name, "history")
     else:
         events, exposure = _by(log, had, size), _by(log, known, size)
-        a, b = beta(events, exposure, pooled(events, exposure))
+        a, b = beta(events, exposure)
         found.many(names, mean_of(a, b), found.rng.beta(a, b, (DRAWS, size)), exposure)
     for place, name in enumerate(money):
         margins = log.history[had & (log.segment == place)]
@@ -219,9 +265,8 @@ def _rates(
     size = len(events)
     parts = np.array([_per(reached[:, piece] * chosen, log.segment, size) for piece in range(len(weights))])
     exposure = weights @ parts
-    prior = pooled(events, exposure)
-    a, b = beta(events, exposure, prior)
-    drawn = [found.rng.beta(*beta(events, one @ parts, prior)) for one in draws]
+    a, b = beta(events, exposure)
+    drawn = [found.rng.beta(*beta(events, one @ parts)) for one in draws]
     return mean_of(a, b), np.array(drawn)
 
 
@@ -231,8 +276,3 @@ def _per(values: Floats, by: Ints, size: int) -> Floats:
 
 def _by(log: ShopLog, chosen: Bools, size: int) -> Floats:
     return np.bincount(log.segment[chosen], minlength=size).astype(float)
-
-
-def names_of(prefix: str, keys: Sequence[str]) -> list[str]:
-    """Names of a parameter that each of these has."""
-    return [f"{prefix}[{key}]" for key in keys]

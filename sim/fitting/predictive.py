@@ -36,8 +36,9 @@ ADVICE = {
     "take_rate": "takes are not carried over: `assume.seeing` may be off",
     "order_delay": "orders do not come when the world's do: is `order_within` right?",
     "refund_delay": "refunds do not come when the world's do: a bulk of them on one day?",
-    "refunded_value": "refunds are in part, or of other orders than the usual; the world gives all back: "
-    "`refunds: value` makes the money right instead of the number",
+    "refunded_value": "the orders that come back are not the usual ones (larger, or smaller): name segments "
+    "or products that tell them apart",
+    "whole_refunds": "the part of an order that comes back is not that of the world",
     "refund_rate": "refunds are not carried over: did the rule change in the period?",
     "repeat": "they come back otherwise than in even periods: set `repeats` in the mapping",
     "later_orders": "they come back otherwise than in even periods: set `repeats` in the mapping",

@@ -7,21 +7,27 @@ y_t, x_t     events of day t, and what they are relative to (1, or customers)   
 mu_t         x_t exp(b + u_weekday(t)) sum_m B_tm exp(v_m), the expected events        count
 B_tm         place of the day between the middles of months, as `Season` has it        1
 u, v         log factors of weekdays and months                                        1
-s_u, s_v     their spread: u ~ N(0, s_u^2), v_(m+1) - v_m ~ N(0, s_v^2), a ring        1
+s_k          spread of weekday k: u_k ~ N(0, s_k^2), each by itself                    1
+s_v          spread of months: v_(m+1) - v_m ~ N(0, s_v^2), a ring                     1
 phi          dispersion: variance of y_t over that of chance alone, at least 1         1
+p_t          chance of a trial, where y_t are trials with an event: mu_t (1 - p_t) is
+             the variance of chance alone; 0 for counts                                1
 ===========  ========================================================================  =======
 
-Given the spreads, (b, u, v) is found by Fisher scoring and its posterior taken as Normal (Laplace); the
-spreads lie on a grid, weighted by their evidence, so that a week that does not matter is smoothed away.
+Given the spreads, (b, u, v) is found by Fisher scoring and its posterior taken as Normal (Laplace). s_v lies
+on a grid, weighted by its evidence. Each s_k lies on a grid of its own, all values as likely, and is drawn
+along with u by Gibbs sampling from the Laplace approximation, so that one odd Sunday is not shrunk by six
+usual days: with one spread for all seven, intervals of the two days off held the truth 76 times in 100. The
+least spread, a tenth, keeps bias below the width of an interval: an effect smaller than that needs no more.
 phi divides the likelihood: days differ by more than chance. A week needs a fortnight of days, a year two
 months.
 When it is wrong: a promotion on three Mondays is taken for Mondays; mark its days by `where`.
-Source: McCullagh and Nelder 1989, 9.2 (quasi-likelihood); MacKay 2003, ch. 27 (Laplace).
+Source: McCullagh and Nelder 1989, 9.2 (quasi-likelihood); MacKay 2003, ch. 27 (Laplace); scale mixtures by
+coordinate: George and McCulloch 1993.
 """
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +37,9 @@ from sim.fitting.log import Floats, Ints
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS_OF_WEEK = 14
 DAYS_OF_YEAR = 60
-SPREADS = (0.03, 0.1, 0.3, 1.0, 3.0)
+SPREADS = (0.1, 0.3, 1.0, 3.0)
 SPREADS_YEAR = (0.03, 0.1, 0.3)
+BURN_IN, THIN = 100, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,44 +94,81 @@ def fit_profile(
     rng: np.random.Generator,
     draws: int,
     *,
-    chance: float = 0.0,
+    chance: Floats | None = None,
 ) -> Profile:
     """Factors of the days whose exposure is above 0; `chance` p makes the variance mu (1 - p), of trials.
 
-    counts, exposure, weekday: (days,); place: (days, 12).
+    counts, exposure, weekday, chance: (days,); place: (days, 12).
     """
     used = exposure > 0
     seen = np.bincount(place[used].argmax(axis=1), minlength=12) >= 7
     nearest = _nearest(seen)
     y, x, weekday = counts[used], exposure[used], weekday[used]
+    share = np.ones(len(y)) if chance is None else 1 - chance[used]
     place = place[used] @ np.eye(12)[nearest]
     has_week = len(y) >= DAYS_OF_WEEK and bool((np.bincount(weekday, minlength=7) >= 2).all())
     has_year = len(y) >= DAYS_OF_YEAR and int(seen.sum()) >= 2
-    grid = list(product(SPREADS if has_week else (0.0,), SPREADS_YEAR if has_year else (0.0,)))
-    widest = _Laplace(y, x, weekday, place, *grid[-1], dispersion=1.0)
-    dispersion = max(1.0, widest.pearson() / (1 - chance))
-    scale = dispersion * (1 - chance)
-    fits = [_Laplace(y, x, weekday, place, *spread, dispersion=scale) for spread in grid]
+    week = SPREADS[-1] if has_week else 0.0
+    years = SPREADS_YEAR if has_year else (0.0,)
+    widest = _Laplace(y, x, weekday, place, week, years[-1], dispersion=share)
+    dispersion = max(1.0, widest.pearson())
+    fits = [_Laplace(y, x, weekday, place, week, year, dispersion=dispersion * share) for year in years]
     evidence = np.array([fit.evidence for fit in fits])
     weights = np.exp(evidence - evidence.max())
     weights /= weights.sum()
+    found = [_draws(fit, rng, draws) for fit in fits]
+    middle = weights @ np.array([mean for mean, _ in found])
     chosen = rng.choice(len(fits), draws, p=weights)
-    thetas = np.array([fits[number].draw(rng) for number in chosen])
-    middle = weights @ np.array([fit.theta for fit in fits])
-    base, week, year = _factors(middle[np.newaxis], place)
-    bases, weeks, years = _factors(thetas, place)
+    thetas = np.array([found[number][1][draw] for draw, number in enumerate(chosen)])
+    base, weekdays, months = _factors(middle[np.newaxis], place)
+    base_draws, week_draws, year_draws = _factors(thetas, place)
     return Profile(
         base=float(base[0]),
-        week=week[0],
-        year=year[0][nearest],
-        base_draws=bases,
-        week_draws=weeks,
-        year_draws=years[:, nearest],
+        week=weekdays[0],
+        year=months[0][nearest],
+        base_draws=base_draws,
+        week_draws=week_draws,
+        year_draws=year_draws[:, nearest],
         dispersion=dispersion,
         has_week=has_week,
         has_year=has_year,
         seen=seen,
     )
+
+
+def _draws(fit: "_Laplace", rng: np.random.Generator, draws: int) -> tuple[Floats, Floats]:
+    """Mean of (b, u, v), (20,), and draws, (draws, 20), over the spreads of the weekdays.
+
+    The wide prior that the mode was found under is taken out of the curvature again; given all s_k the
+    posterior is N(Q^-1 r, Q^-1) with Q = H + diag(1 / s^2), and P(s_k | u_k) is in proportion to
+    N(u_k; 0, s_k^2).
+    """
+    free = np.flatnonzero(fit.free)
+    theta = np.zeros((draws, 20))
+    if not fit.free[1]:  # no week: one Normal
+        root = np.linalg.cholesky(np.linalg.inv(fit.hessian))
+        theta[:, free] = fit.theta[free] + rng.standard_normal((draws, len(free))) @ root.T
+        return fit.theta, theta
+    days = np.arange(1, 8)  # the level is the first of what is free, the weekdays follow
+    likelihood = fit.hessian.copy()
+    likelihood[days, days] -= 1 / SPREADS[-1] ** 2
+    right = fit.hessian @ fit.theta[free]
+    spreads = np.array(SPREADS)
+    spread = np.full(7, SPREADS[-1])
+    mean, sweeps = np.zeros(20), BURN_IN + THIN * draws
+    for sweep in range(sweeps):
+        precision = likelihood.copy()
+        precision[days, days] += 1 / spread**2
+        covariance = np.linalg.inv(precision)
+        middle = covariance @ right
+        now = middle + np.linalg.cholesky(covariance) @ rng.standard_normal(len(free))
+        logs = -np.log(spreads) - 0.5 * (now[days, np.newaxis] / spreads) ** 2
+        # the largest of log-chance + Gumbel noise is a draw in proportion to the chances
+        spread = spreads[(logs + rng.gumbel(size=logs.shape)).argmax(axis=1)]
+        if sweep >= BURN_IN:
+            mean[free] += middle / (sweeps - BURN_IN)
+            theta[(sweep - BURN_IN) // THIN, free] = now
+    return mean, theta
 
 
 def _nearest(seen: NDArray[np.bool_]) -> Ints:
@@ -157,7 +201,7 @@ class _Laplace:
         week: float,
         year: float,
         *,
-        dispersion: float,
+        dispersion: Floats,
     ) -> None:
         self.y, self.x, self.place = y, x, place
         self.one_hot = np.eye(7)[weekday]
@@ -207,7 +251,7 @@ class _Laplace:
     def _evidence(self) -> float:
         mean, _ = self._mean(self.theta)
         free = np.ix_(self.free, self.free)
-        fit = float((self.y * np.log(mean) - mean).sum()) / self.dispersion
+        fit = float(((self.y * np.log(mean) - mean) / self.dispersion).sum())
         prior = -0.5 * float(self.theta @ self.precision @ self.theta)
         logs = np.linalg.slogdet(self.precision[free])[1] - np.linalg.slogdet(self.hessian)[1]
         return fit + prior + 0.5 * float(logs)
@@ -220,11 +264,5 @@ class _Laplace:
             + 6.0 * bool(self.free[1])
             + min(11.0, (self.place.sum(axis=0) > 1).sum()) * bool(self.free[8])
         )
-        return float(((self.y - mean) ** 2 / np.maximum(mean, 1e-9)).sum() / max(1.0, len(self.y) - used))
-
-    def draw(self, rng: np.random.Generator) -> Floats:
-        """One draw of (b, u, v)."""
-        theta = self.theta.copy()
-        root = np.linalg.cholesky(np.linalg.inv(self.hessian))
-        theta[self.free] += root @ rng.standard_normal(int(self.free.sum()))
-        return theta
+        square = (self.y - mean) ** 2 / np.maximum(mean * self.dispersion, 1e-9)
+        return float(square.sum() / max(1.0, len(self.y) - used))

@@ -15,6 +15,7 @@ from sim.fitting.reading import read_log
 from sim.replay.errors import BadMapping
 from sim.runner.finding import read_scenario
 from sim.sim_command import sim
+from sim.worlds.world import Grid, Reaction
 from tests.sim.fitting_logs import MAPPING, WORLD, mapping, rows_of, write_log
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,60 @@ def test_intervals_hold_the_parameters_of_the_world(logs: list[ShopLog]) -> None
     found = held([fit(log, mapping(), seed=seed) for seed, log in zip(SEEDS, logs, strict=True)])
     assert sum(found.values()) >= len(TRUE) * len(logs) - 18, found
     assert min(found.values()) >= 3, found
+
+
+APART = replace(
+    WORLD,
+    effects=(
+        WORLD.effects[0],
+        replace(
+            WORLD.effects[1],
+            by_segment={
+                "new": Reaction(appeal=0.5, pressure=0.4, regret=0.1),
+                "loyal": Reaction(appeal=1.2, pressure=-0.1, regret=0.2),
+            },
+        ),
+    ),
+    refunded_part=Grid((0.3, 1.0), (0.4, 0.6)),
+)
+"""Segments that react apart, and refunds of a part."""
+
+
+def test_segments_that_react_apart_are_told_apart(tmp_path: Path) -> None:
+    """21 intervals of 95 %: 1.05 misses expected; more than 6 have a chance below 1e-4.
+
+    The planted bug, one reaction for all segments, is outside of the intervals of at least one in every fit.
+    """
+    true = {"refunded_part[1]": 0.6}
+    for segment, reaction in APART.effects[1].by_segment.items():
+        for name in ("appeal", "pressure", "regret"):
+            true[f"{name}[socks/{segment}]"] = getattr(reaction, name)
+    missed = 0
+    for seed in range(3):
+        found = fit(read_log(write_log(tmp_path / "log.csv", rows_of(APART, seed)), mapping()), mapping())
+        limits = {name: found.found.estimates[name] for name in true}
+        missed += sum(not one.low <= true[name] <= one.high for name, one in limits.items())  # type: ignore[operator]
+        alike = found.found.value("appeal[socks]")
+        parts = [limits[f"appeal[socks/{segment}]"] for segment in ("new", "loyal")]
+        assert any(not one.low <= alike <= one.high for one in parts)  # type: ignore[operator]
+        drawn = found.drawn(7)
+        assert drawn.effects[1].by_segment["new"] != found.world.effects[1].by_segment["new"]
+        assert [round(part, 2) for part in drawn.refunded_part.values] == [0.3, 1.0]
+    assert missed <= 6
+
+
+def test_refunds_read_as_orders_are_found(tmp_path: Path) -> None:
+    """The planted bug: rows of refunds come in as orders of their own. Rates are then surely wrong."""
+    rows = [
+        (*row[:1], "order", *row[2:5], f"{row[5]}-back", *row[6:]) if row[1] == "refund" else row
+        for row in rows_of(WORLD, 0)
+    ]
+    found = fit(read_log(write_log(tmp_path / "log.csv", rows), mapping()), mapping()).found.estimates
+    for name in ("refund[new]", "repeat[new]"):
+        low, high = found[name].low, found[name].high
+        assert low is not None
+        assert high is not None
+        assert not low - 0.02 <= TRUE[name] <= high + 0.02
 
 
 def test_refunds_cut_off_by_the_end_lower_no_rate(logs: list[ShopLog]) -> None:
