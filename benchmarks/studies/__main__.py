@@ -3,7 +3,7 @@
 `calibration` writes docs/calibration.md, as `rialto calibrate --output docs/calibration.md` does, and any of
 its parts by its own name. `pooled` writes the figures of docs/analysis.md, `policies` and `selection` the
 figures and the chart of docs/policies.md, `delays` the figures of docs/delay-and-drift.md, `guardrails`
-docs/guardrails-measured.md.
+docs/guardrails-measured.md, `fits` the measured part of docs/fitting.md.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.studies.delays import delays
+from benchmarks.studies.fits import fits
 from benchmarks.studies.guardrails import guardrails
 from benchmarks.studies.policies import policies
 from benchmarks.studies.selection import selection
@@ -67,6 +68,11 @@ def of_selection(runs: int | None) -> None:
     selection(units=runs or 1_000_000, seed=SEED)
 
 
+def of_fits(runs: int | None) -> None:
+    """Intervals of fitted worlds, false alarms of their check, and misfits it finds."""
+    fits(runs=runs or 200, seed=SEED)
+
+
 def of_pooled(runs: int | None) -> None:
     """The pooled model's time by units, and Hillstrom's customers; its parts of docs/analysis.md."""
     from benchmarks.studies.pooled import pooled  # needs the extra `analysis`
@@ -81,6 +87,7 @@ STUDIES: dict[str, Callable[[int | None], None]] = {
     "delays": of_delays,
     "guardrails": of_guardrails,
     "selection": of_selection,
+    "fits": of_fits,
 }
 
 

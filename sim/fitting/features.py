@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.fitting.log import Bools, Floats, Ints, ShopLog
+from sim.fitting.log import DAY_S, Bools, Floats, Ints, ShopLog, local_days
 from sim.fitting.orders import WHOLE_WITHIN
 from sim.fitting.season import calendar
 
@@ -31,6 +31,9 @@ def _all(log: ShopLog) -> Iterator[tuple[str, float]]:
         buyers = log.ordered.sum()
         yield "repeat_share", len(np.unique(log.later_unit)) / buyers
         yield "later_orders_per_buyer", len(log.later_unit) / buyers
+        if log.tells.hours:
+            soon = log.later_s - log.order_s[log.later_unit] < DAY_S
+            yield "second_order_within_a_day", len(np.unique(log.later_unit[soon])) / buyers
 
 
 def _days(log: ShopLog) -> Iterator[tuple[str, float]]:
@@ -129,6 +132,12 @@ def _refunds(log: ShopLog) -> Iterator[tuple[str, float]]:
             mine = log.ordered & (log.variant == place)
             if mine.any():
                 yield f"refund_rate[{key}]", log.returned[mine].mean()
+    if log.tells.days and log.days >= 7 and log.returned.sum() >= EVENTS_MIN:
+        day, _ = local_days(log.order_s[log.ordered], log.zone)
+        is_weekend = (day + 3) % 7 > 4  # the first of January 1970 was a Thursday
+        back = log.returned[log.ordered]
+        if is_weekend.any():
+            yield "weekend_refunds", back[is_weekend].mean() / back.mean()
     if log.tells.refund_times and log.returned.sum() >= EVENTS_MIN:
         hours = (log.refund_s - log.order_s)[log.returned] / 3600
         for part in (0.5, 0.9):

@@ -22,6 +22,7 @@ from sim.fitting.simulating import simulate
 
 LEVEL = 0.01
 FAMILY_GAP = 10.0
+DAYS = ("traffic_", "weekday_", "conversion_from")
 
 ADVICE = {
     "customers": "days differ more than a world's: fit a quieter period (`arrivals`)",
@@ -29,6 +30,10 @@ ADVICE = {
     "them to the file as season.shocks",
     "weekday_traffic": "the week is not that of the world: a fortnight of whole days is needed to tell it",
     "weekday_conversion": "conversion differs by weekday more than the world's: fit a fortnight or more",
+    "weekend_refunds": "orders of the weekend come back more, or less, often than others, which no world "
+    "has: fit the two kinds of days by themselves (`where`)",
+    "second_order": "second orders follow upon the first: rows that stand there twice under another number, "
+    "or orders sent in parts; give them one number",
     "conversion_from": "conversion moves from week to week by more than chance: prices, stock or campaigns "
     "changed; fit a quieter period, or add season.shocks to the file",
     "conversion": "conversion is not carried over: look whether segments or variants changed in the period",
@@ -49,6 +54,7 @@ HEAVIER = (
     "make business customers a segment, or leave them out by `where`"
 )
 LIGHTER = "the upper tail of order values is lighter than the world's: the simulation has larger orders"
+EVENER = "days are more alike than chance makes them: is the log a sample, rounded, or made up?"
 SHAPE = (
     "order values are not log-normal (several kinds of orders at once?): name segments or products that tell "
     "them apart"
@@ -128,4 +134,6 @@ def _advice(name: str, observed: float, mean: float) -> str:
         return LIGHTER
     if name.startswith("order_value"):
         return SHAPE
+    if name.startswith(DAYS) and observed < mean:
+        return EVENER
     return next(said for prefix, said in ADVICE.items() if name.startswith(prefix))

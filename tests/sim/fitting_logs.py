@@ -20,6 +20,7 @@ from sim.worlds.world import (
     Delay,
     Delays,
     Effect,
+    Grid,
     Product,
     Reaction,
     Repeats,
@@ -103,6 +104,22 @@ WORLD = World(
     repeats=Repeats(7, 14, 2),
     order_value_cv=0.6,
 )
+
+APART = replace(
+    WORLD,
+    effects=(
+        WORLD.effects[0],
+        replace(
+            WORLD.effects[1],
+            by_segment={
+                "new": Reaction(appeal=0.5, pressure=0.4, regret=0.1),
+                "loyal": Reaction(appeal=1.2, pressure=-0.1, regret=0.2),
+            },
+        ),
+    ),
+    refunded_part=Grid((0.3, 1.0), (0.4, 0.6)),
+)
+"""Segments that react apart, and refunds of a part."""
 
 Row = tuple[Any, ...]
 

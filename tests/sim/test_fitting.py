@@ -15,8 +15,7 @@ from sim.fitting.reading import read_log
 from sim.replay.errors import BadMapping
 from sim.runner.finding import read_scenario
 from sim.sim_command import sim
-from sim.worlds.world import Grid, Reaction
-from tests.sim.fitting_logs import MAPPING, WORLD, mapping, rows_of, write_log
+from tests.sim.fitting_logs import APART, MAPPING, WORLD, mapping, rows_of, write_log
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -67,23 +66,6 @@ def test_intervals_hold_the_parameters_of_the_world(logs: list[ShopLog]) -> None
     found = held([fit(log, mapping(), seed=seed) for seed, log in zip(SEEDS, logs, strict=True)])
     assert sum(found.values()) >= len(TRUE) * len(logs) - 18, found
     assert min(found.values()) >= 3, found
-
-
-APART = replace(
-    WORLD,
-    effects=(
-        WORLD.effects[0],
-        replace(
-            WORLD.effects[1],
-            by_segment={
-                "new": Reaction(appeal=0.5, pressure=0.4, regret=0.1),
-                "loyal": Reaction(appeal=1.2, pressure=-0.1, regret=0.2),
-            },
-        ),
-    ),
-    refunded_part=Grid((0.3, 1.0), (0.4, 0.6)),
-)
-"""Segments that react apart, and refunds of a part."""
 
 
 def test_segments_that_react_apart_are_told_apart(tmp_path: Path) -> None:
