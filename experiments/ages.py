@@ -118,8 +118,12 @@ def events_of(histograms: Mapping[str, Mapping[int, int]], feature: str) -> list
     >>> events_of({"orders@2": {1: 10, 3: 1}}, "orders")[:3]
     [0, 13, 0]
     """
-    found = map(histograms.get, _names(feature))
-    return [sum(events * units for events, units in one.items()) if one else 0 for one in found]
+    found = [0] * BINS
+    for place, name in enumerate(_names(feature)):
+        one = histograms.get(name)
+        if one:
+            found[place] = sum([events * units for events, units in one.items()])
+    return found
 
 
 @lru_cache(maxsize=256)  # read for every cell of a report

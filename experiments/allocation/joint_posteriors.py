@@ -16,7 +16,8 @@ Source: van der Vaart, Asymptotic Statistics (1998), 3.1 (delta method), 10.2 (B
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from itertools import repeat
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from experiments.analysis.reading import is_adaptive, missing_reason
 from experiments.analysis.strata import MIN_UNITS, parts_of, set_strata, tabulate
 from experiments.model import Direction, Experiment, MetricKind, PolicyKind
 from experiments.posteriors.protocol import FloatArray, Posterior
-from experiments.statistics import Cell
+from experiments.statistics import Cell, product_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,15 @@ def _look(
     used = definition.winsorised
     chosen = matured(cells, used.horizon, time_zone, now) if is_adaptive(experiment) else list(cells)
     half_life = experiment.policy.discount_half_life
+    by_day: dict[date, float] = {}
 
     def weight(cell: Cell) -> float:
-        return 1.0 if half_life is None else discount(cell.key.day, half_life, time_zone, now)
+        if half_life is None:
+            return 1.0
+        day = cell.key.day
+        if day not in by_day:
+            by_day[day] = discount(day, half_life, time_zone, now)
+        return by_day[day]
 
     discounted = None if half_life is None else weight
     table = tabulate(chosen, used, discounted)
@@ -205,7 +212,9 @@ def _features(looks: Sequence[_Look]) -> list[str]:
 
 def _products(cells: Sequence[Cell], names: Sequence[str]) -> list[FloatArray]:
     """Of each cell the sums of products of the features, (n_features, n_features)."""
-    return [np.array([[float(cell.moments.product(a, b)) for b in names] for a in names]) for cell in cells]
+    pairs = [product_name(a, b) for a in names for b in names]
+    found = [list(map(cell.moments.products.get, pairs, repeat(0))) for cell in cells]
+    return [np.array(row, dtype=np.float64).reshape(len(names), len(names)) for row in found]
 
 
 def _coefficients(terms: Mapping[str, int], names: Sequence[str]) -> FloatArray:

@@ -13,7 +13,7 @@ from experiments.analysis.cohorts import Cohorts
 from experiments.analysis.refund_curve import come_by_day
 from experiments.analysis.report import Check
 from experiments.model import Experiment
-from experiments.statistics import Cell, custom_features
+from experiments.statistics import Cell, custom_features, product_name
 
 EXPECTED = 14.0
 """Outcomes expected where none came: by chance once in a million."""
@@ -144,11 +144,13 @@ class _Counts:
         cls, cells: Iterator[Cell] | Sequence[Cell], kind: _Kind, come: Mapping[date, float] | None = None
     ) -> "_Counts":
         events, squares, among = 0, 0, 0.0
+        square = product_name(kind.feature, kind.feature)
         for cell in cells:
-            events += cell.moments.sum(kind.feature)
-            squares += cell.moments.product(kind.feature, kind.feature)
+            sums = cell.moments.sums
+            events += sums.get(kind.feature, 0)
+            squares += cell.moments.products.get(square, 0)
             share = 1.0 if come is None else come[cell.key.day]
-            among += share * cell.moments.sum(kind.among)
+            among += share * sums.get(kind.among, 0)
         return cls(events, squares, among)
 
     def expected(self, among: float, own: float) -> float:

@@ -49,9 +49,13 @@ def cohort_of(cells: Iterable[Cell]) -> Cohort:
     chosen = tuple(cells)
     totals: dict[str, dict[str, int]] = {}
     for cell in chosen:
-        total = totals.setdefault(cell.key.variant, dict.fromkeys(COUNTED, 0))
+        total = totals.get(cell.key.variant)
+        if total is None:
+            total = totals[cell.key.variant] = dict.fromkeys(COUNTED, 0)
+        found = cell.moments.sums.get
         for feature in COUNTED:
-            total[feature] += cell.moments.sum(feature)
+            if value := found(feature):
+                total[feature] += value
     return Cohort(chosen, totals)
 
 

@@ -51,7 +51,7 @@ from zoneinfo import ZoneInfo
 from experiments.ages import BINS, HOURS, REFUNDS, events_of
 from experiments.analysis.delay import DelayCurve, Outcomes, delay_curves
 from experiments.analysis.maturity import closes_at
-from experiments.analysis.metrics import MetricDefinition, Terms
+from experiments.analysis.metrics import MetricDefinition
 from experiments.analysis.sums import products_of
 from experiments.model import DelayHandling, Experiment, MetricKind
 from experiments.statistics import Cell, custom_features
@@ -102,12 +102,16 @@ class Development:
         self._means: dict[tuple[str, str, date, int], float] = {}
         self._kind = definition.kind
         self._top, self._bottom = outcomes_of(experiment, definition)
-        self._x, self._y = definition.winsorised.numerator, definition.denominator
         final = experiment.attribution_window + experiment.refund_window
         self._horizons: dict[str, timedelta] = {REFUNDS: final}
         self._default = definition.horizon
         features = {self._top, self._bottom} if self._top != self._bottom else set[str | None]()
         self._loss = loss = _LOSS.get(definition.key)
+        x, y = definition.winsorised.numerator, definition.denominator
+        r, lost = {"revenue": 1}, {loss or "": 1}
+        crossed = ((x, r), (x, lost), (r, lost), (r, r), (lost, lost), (r, y), (lost, y))
+        self._crossed = tuple(products_of(a, b) for a, b in crossed)
+        self._closed: dict[tuple[date, timedelta], bool] = {}
         if loss is not None:
             features |= {REFUNDS, _ORDERS}
         self._curves = {feature: self._fitted(cells, feature) for feature in features if feature is not None}
@@ -129,24 +133,23 @@ class Development:
         if found is not None and self._loss is not None:
             still_open = self._open_revenue(cell)
             x -= found.rate * still_open
-            more_xx, more_xy = self._spread(cell, found, self._loss, still_open)
+            more_xx, more_xy = self._spread(cell, found, still_open)
             xx, xy = xx + more_xx, xy + more_xy
         return [n * share, x, y * share, xx, xy, yy * share]
 
-    def _spread(self, cell: Cell, found: LossShare, loss: str, still_open: float) -> tuple[float, float]:
+    def _spread(self, cell: Cell, found: LossShare, still_open: float) -> tuple[float, float]:
         """What is added to (xx, xy) when each unit's x becomes x - c r - g l, and for V'."""
         revenue = cell.moments.sum("revenue")
         part = still_open / revenue if revenue else 0.0
         g = found.influence * found.open_revenue
         c = found.rate * part - g * found.own_rate * (1.0 - part)
-
-        def product(a: Terms, b: Terms) -> int:
-            return sum(factor * cell.moments.products.get(name, 0) for name, factor in products_of(a, b))
-
-        r, lost = {"revenue": 1}, {loss: 1}
-        xx = -2.0 * (c * product(self._x, r) + g * product(self._x, lost)) + 2.0 * c * g * product(r, lost)
-        xx += c * c * product(r, r) + g * g * product(lost, lost)
-        xy = -c * product(r, self._y) - g * product(lost, self._y)
+        product = cell.moments.products.get
+        x_r, x_lost, r_lost, r_r, lost_lost, r_y, lost_y = [
+            sum([factor * product(name, 0) for name, factor in terms]) for terms in self._crossed
+        ]
+        xx = -2.0 * (c * x_r + g * x_lost) + 2.0 * c * g * r_lost
+        xx += c * c * r_r + g * g * lost_lost
+        xy = -c * r_y - g * lost_y
         return xx + still_open * found.open_revenue * found.variance, xy
 
     def _share(self, cell: Cell) -> float | None:
@@ -163,7 +166,10 @@ class Development:
         """Mean share of the feature's events that has come by now, over the cell's units."""
         curves = self._curves[feature]
         day, horizon = cell.key.day, self._horizon(feature)
-        if closes_at(day, horizon, self._zone.key) <= self._now:
+        if (is_closed := self._closed.get((day, horizon))) is None:
+            is_closed = closes_at(day, horizon, self._zone.key) <= self._now
+            self._closed[day, horizon] = is_closed
+        if is_closed:
             return 1.0
         hours = cell.histograms.get(HOURS)
         if curves is None or not hours:

@@ -8,11 +8,13 @@ against it.
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from experiments.statistics import Cell
 
 
+@lru_cache(maxsize=4096)  # asked for every cell of a report
 def end_of_day(day: date, time_zone: str) -> datetime:
     """The first instant after the day, in UTC; a day with a clock change is 23 or 25 hours long.
 

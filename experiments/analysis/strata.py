@@ -84,7 +84,7 @@ def tabulate(
     all_units: dict[SetEpoch, float] = {}
     for cell in cells:
         place = cell.key.candidate_set, cell.key.epoch
-        all_units[place] = all_units.get(place, 0.0) + cell.moments.sum("units")
+        all_units[place] = all_units.get(place, 0.0) + cell.moments.sums.get("units", 0)
     candidates = {cell.key.candidate_set: cell.candidates for cell in cells}
     places: dict[int, tuple[SetEpoch, ...]] = {
         candidate_set: tuple(group) for candidate_set, group in groupby(sorted(all_units), key=itemgetter(0))
@@ -96,8 +96,8 @@ def tabulate(
 def _segments(cells: Sequence[Cell]) -> dict[int, str]:
     """Candidate set -> its units' segment, of the sets that have one only."""
     seen: dict[int, set[str]] = {}
-    for cell in cells:
-        seen.setdefault(cell.key.candidate_set, set()).add(cell.key.segment)
+    for candidate_set, segment in {(cell.key.candidate_set, cell.key.segment) for cell in cells}:
+        seen.setdefault(candidate_set, set()).add(segment)
     return {candidate_set: next(iter(found)) for candidate_set, found in seen.items() if len(found) == 1}
 
 

@@ -111,9 +111,16 @@ def gather(
     for cell in cells:
         factor = WEIGHT_ONE if weight is None else round(weight(cell) * WEIGHT_ONE)
         key = atom_of(cell.key)
-        total = totals.setdefault(key, [0, 0, 0, 0, 0, 0])
+        total = totals.get(key)
+        if total is None:
+            total = totals[key] = [0, 0, 0, 0, 0, 0]
         sums = read(cell.moments)
-        for index, value in enumerate(sums if adjust is None else adjust(cell, sums) or ()):
+        if adjust is None:
+            for index, whole in enumerate(sums):
+                if whole:
+                    total[index] += factor * whole
+            continue
+        for index, value in enumerate(adjust(cell, sums) or ()):
             if value:
                 total[index] += round(factor * value)
     return {
@@ -140,6 +147,24 @@ def _compile(definition: MetricDefinition) -> Callable[[Moments], Sequence[int]]
     x, y = definition.numerator, definition.denominator
     first = [tuple(terms.items()) for terms in ({"units": 1}, x, y)]
     second = [products_of(x, x), products_of(x, y), products_of(y, y)]
+    if all(len(terms) == 1 and terms[0][1] == 1 for terms in (*first, *second)):
+        # Nearly every metric, read from every cell of every report and step
+        (n_name, x_name, y_name), (xx_name, xy_name, yy_name) = (
+            [name for ((name, _),) in part] for part in (first, second)
+        )
+
+        def read_terms(moments: Moments) -> list[int]:
+            sums, products = moments.sums.get, moments.products.get
+            return [
+                sums(n_name, 0),
+                sums(x_name, 0),
+                sums(y_name, 0),
+                products(xx_name, 0),
+                products(xy_name, 0),
+                products(yy_name, 0),
+            ]
+
+        return read_terms
 
     def read(moments: Moments) -> list[int]:
         sums, products = moments.sums, moments.products

@@ -13,7 +13,9 @@ from experiments.fold import DAY_US, micros
 from experiments.model import PolicyKind
 from sim.runner.allocating import Allocator
 from sim.runner.arriving import arrivals, rows_of
-from sim.runner.ledger import Batch, Group, SimulatedLedger
+from sim.runner.batch import Batch
+from sim.runner.kept import kept_for
+from sim.runner.ledger import Group, SimulatedLedger
 from sim.runner.outcome import Look, Replication
 from sim.runner.settings import RunSettings, instant, streams
 from sim.runner.tally import WHOLE, Tally
@@ -38,7 +40,7 @@ class _Run:
         self._segments = [one.key for one in self._world.segments] if is_split else [""]
         self._streams = streams(settings.seed, number)
         here = frozenset(self._keys) - frozenset(scenario.arrives)
-        self._ledger = SimulatedLedger(self._experiment)
+        self._ledger = SimulatedLedger(self._experiment, kept_for(self._experiment))
         self._allocator = Allocator(self._experiment, here, settings.start_us)
         self._served: dict[tuple[int, frozenset[str], str], dict[str, float]] = {}
         self._tally = Tally(scenario, [number])
@@ -90,7 +92,10 @@ class _Run:
         what = outcomes(self._world, customers, arm)
         midnight_us = self._midnight_us(customers.day)
         group = of_segment * len(keys) + place
-        batch = Batch(self._settings.date(customers.day), version.epoch, midnight_us, customers, what, group)
+        relevant = self._ledger.relevant(what)
+        batch = Batch(
+            self._settings.date(customers.day), version.epoch, midnight_us, customers, relevant, group
+        )
         self._ledger.enter(batch, self._groups(keys))
         self._tally.assigned(customers.day, np.zeros_like(arm), customers, arm, what)
 

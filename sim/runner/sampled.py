@@ -18,8 +18,8 @@ from experiments.analysis.metrics import metric_definitions
 from experiments.fold import DAY_US, FoldRules, micros
 from experiments.model import DelayHandling, Experiment, MetricKind, PolicyKind, TotalsModel
 from sim.runner.arriving import arrivals, rows_of
+from sim.runner.batch import Batch
 from sim.runner.errors import NotSimulated
-from sim.runner.ledger import Batch
 from sim.runner.outcome import Replication
 from sim.runner.settings import EPOCH, RunSettings, Streams, sampling_stream, streams
 from sim.runner.tally import Tally
@@ -148,16 +148,18 @@ class _Chunk:
         return rows, table
 
     def _fold(self, cohort: _Cohort, now_us: int) -> None:
-        changes = cohort.batch.changes(self._rules, now_us)
-        if changes is None:
+        people = cohort.batch.due(now_us)
+        if people is None:
             return
-        for known, sign in ((changes.old, -1.0), (changes.new, 1.0)):
+        rows, before = people.known_before(self._rules)
+        now = people.known(self._rules)
+        for known, group, sign in ((before, people.group[rows], -1.0), (now, people.group, 1.0)):
             vectors = known.vectors()
             x = sum(factor * vectors[name] for name, factor in self._definition.numerator.items())
             n = sum(factor * vectors[name] for name, factor in self._definition.denominator.items())
             for place, values in enumerate((n, x, x * x)):
                 weights = np.asarray(values, np.float64)
-                counted = np.bincount(changes.group, weights=weights, minlength=cohort.sums.shape[1])
+                counted = np.bincount(group, weights=weights, minlength=cohort.sums.shape[1])
                 cohort.sums[place] += sign * counted * self._definition.scale ** (place if place else 0)
 
     def _arms(self, n: int, learnt: Learnt) -> Ints:

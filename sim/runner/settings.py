@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
 from experiments.fold import DAY_US, micros
 from sim.worlds.scenario import Scenario
+from sim.worlds.world import World
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CHUNK = 25
@@ -42,10 +44,7 @@ class RunSettings:
         scenario = self.scenario
         if self.customers is None:
             return scenario.customers_per_day
-        factors = [
-            scenario.world.season.factors(scenario.world.start, day).traffic for day in range(scenario.days)
-        ]
-        return self.customers / sum(factors)
+        return self.customers / _usual_days(scenario.world, scenario.days)
 
     def steps(self, day: int) -> list[int]:
         """When the allocator looks that day, since midnight; the last look may be at its end."""
@@ -84,6 +83,12 @@ class Streams:
 
     customers: np.random.Generator
     assignment: np.random.Generator
+
+
+@lru_cache(maxsize=16)
+def _usual_days(world: World, days: int) -> float:
+    """How many usual days' customers come in so many days."""
+    return sum(world.season.factors(world.start, day).traffic for day in range(days))
 
 
 def sampling_stream(seed: int, chunk: int) -> np.random.Generator:

@@ -5,21 +5,22 @@ arrays say of the customers of a world is equal, to the unit, to `fold_unit` of 
 the two together).
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.ages import HOUR_US, HOURS, REFUNDS, binned
 from experiments.fold import HORIZONS_US, REPEAT_HORIZON_US, FoldRules
-from experiments.model import Anchor, DelayHandling
+from experiments.model import Anchor
 from experiments.statistics import FIXED_POINT, MONEY_TOTALS
-from sim.runner.binning import age_bins, bins_of
 from sim.worlds.cells import Ints
-from sim.worlds.outcomes import Outcomes
+from sim.worlds.outcomes import NEVER, Outcomes
 
 RATING_TOP = 10
+MONTHS = ("buyer_90d", "repeat_90d", *HORIZONS_US)
+"""The features that later orders change long after the attribution window."""
 VECTOR = (
     "assigned",
     "units",
@@ -38,16 +39,12 @@ VECTOR = (
     "rating_sum",
     "ratings",
     "pre_margin",
-    "buyer_90d",
-    "repeat_90d",
-    *HORIZONS_US,
+    *MONTHS,
     *(f"{name}_capped" for name in MONEY_TOTALS),
 )
 """The features a world's customers can have; all others are 0."""
 
 Flags = NDArray[np.bool_]
-Bins = dict[str, Ints]
-"""Histogram name -> the bin of each customer, 0 for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +90,16 @@ class Known:
         return self._in_window(np.where(self._seen(self.outcomes.exposed_us), self.outcomes.exposed_us, -1))
 
     @cached_property
+    def clicked(self) -> Flags:
+        """Exposed, and clicked within the window."""
+        return self._answered(self.outcomes.clicked_us)
+
+    @cached_property
+    def took(self) -> Flags:
+        """Exposed, and accepted within the window."""
+        return self._answered(self.outcomes.took_us)
+
+    @cached_property
     def totals(self) -> dict[str, Ints]:
         """Money of the orders in the window, by name of `MONEY_TOTALS`."""
         found = self.outcomes
@@ -107,8 +114,8 @@ class Known:
             "margin": booked - refunded - spent - later * found.repeat_cost_minor,
         }
 
-    def vectors(self) -> dict[str, Ints]:
-        """Feature -> (n,) integers, as `fold_unit` would find them."""
+    def vectors(self, features: Sequence[str] = VECTOR) -> dict[str, Ints]:
+        """Feature -> (n,) integers, as `fold_unit` would find them; months only where they are asked for."""
         found, is_unit = self.outcomes, self.anchor_us >= 0
         orders = self.order_is_in.sum(axis=0)
         rated = self._in_window(np.where(self._seen(found.rated_us), found.rated_us, -1))
@@ -119,8 +126,8 @@ class Known:
             "assigned": (self.age_us >= 0).astype(np.int64),
             "units": is_unit.astype(np.int64),
             "exposed": self.exposed.astype(np.int64),
-            "clicked": self._answered(found.clicked_us),
-            "took": self._answered(found.took_us),
+            "clicked": self.clicked.astype(np.int64),
+            "took": self.took.astype(np.int64),
             "converted": (orders > 0).astype(np.int64),
             "orders": orders,
             "revenue": totals["revenue"],
@@ -134,33 +141,8 @@ class Known:
             "ratings": rated.astype(np.int64),
             "pre_margin": np.where(is_unit, self.pre_margin_minor, 0),
         }
-        return vector | self._horizons() | self._capped()
-
-    def bins(self) -> Bins:
-        """The histograms of the cell each customer adds to: money totals, ages, and hours of the day."""
-        found = {name: bins_of(total) for name, total in self.totals.items()}
-        length_us, final_us = self.rules.window_us, self.rules.final_us
-        anchor = self.anchor_us
-        ages = np.where(self.order_is_in, age_bins(self.order_times - anchor, length_us), 0)
-        found |= _counted("orders", ages)
-        back = self.outcomes.refund_us - anchor
-        counts = self.order_is_in[0] & self.is_refunded & (back <= final_us)
-        found |= _counted(REFUNDS, np.where(counts, age_bins(back, final_us), 0)[None])
-        if self.rules.experiment.policy.delay is DelayHandling.MODEL:
-            hour = (self.arrival_us + anchor) // HOUR_US
-            found[HOURS] = np.where(anchor >= 0, 1 + hour, 0)
-            first = np.where(self.order_is_in, self.order_times - anchor, np.iinfo(np.int64).max).min(axis=0)
-            any_order = self.order_is_in.any(axis=0)
-            found |= _counted("converted", np.where(any_order, age_bins(first, length_us), 0)[None])
-            slots = {"exposed": self.outcomes.exposed_us} | {
-                "clicked": self.outcomes.clicked_us,
-                "took": self.outcomes.took_us,
-            }
-            for name, at_us in slots.items():
-                has = self.exposed & (self._answered(at_us) > 0 if name != "exposed" else self.exposed)
-                since = np.maximum(at_us, self.outcomes.exposed_us) - anchor
-                found |= _counted(name, np.where(has, age_bins(since, length_us), 0)[None])
-        return found
+        vector |= self._capped()
+        return vector if set(MONTHS).isdisjoint(features) else vector | self._horizons()
 
     def _seen(self, at_us: Ints) -> Flags:
         return (at_us >= 0) & (at_us <= self.age_us)
@@ -169,9 +151,8 @@ class Known:
         anchor = self.anchor_us
         return (anchor >= 0) & (at_us >= anchor) & (at_us < anchor + self.rules.window_us)
 
-    def _answered(self, at_us: Ints) -> Ints:
-        known = self._seen(at_us) & (at_us < self.anchor_us + self.rules.window_us)
-        return (self.exposed & known).astype(np.int64)
+    def _answered(self, at_us: Ints) -> Flags:
+        return self.exposed & self._seen(at_us) & (at_us < self.anchor_us + self.rules.window_us)
 
     def _horizons(self) -> dict[str, Ints]:
         """What is counted over months: later orders, and margins."""
@@ -205,17 +186,28 @@ def part_of(outcomes: Outcomes, rows: Ints) -> Outcomes:
     return Outcomes(**{one.name: getattr(outcomes, one.name)[..., rows] for one in fields(outcomes)})
 
 
+def outcomes_joined(parts: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of several groups of customers as one, in the order given."""
+    periods = max(len(part.repeat_us) for part in parts)
+    repeats = [
+        np.vstack([part.repeat_us, np.full((periods - len(part.repeat_us), len(part)), NEVER)])
+        for part in parts
+    ]
+    names = [one.name for one in fields(Outcomes) if one.name != "repeat_us"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Outcomes(repeat_us=np.concatenate(repeats, axis=1), **arrays)
+
+
+def orders_until(outcomes: Outcomes, window_us: int) -> Outcomes:
+    """The outcomes without later orders that come after the window, wherever its anchor is."""
+    times = outcomes.repeat_us
+    kept = np.where(times < window_us + np.maximum(outcomes.exposed_us, 0), times, NEVER)
+    periods = np.flatnonzero((kept != NEVER).any(axis=1))
+    return replace(outcomes, repeat_us=kept[: periods[-1] + 1 if len(periods) else 0])
+
+
 def change_times(outcomes: Outcomes) -> Ints:
     """When what is known of each customer changes, since the arrival: (changes, n), -1 for never."""
     named = ("exposed_us", "clicked_us", "took_us", "cart_us", "order_us", "refund_us", "abandoned_us")
     times = [getattr(outcomes, name) for name in (*named, "rated_us")]
     return np.vstack([np.zeros_like(outcomes.order_us), *times, outcomes.repeat_us])
-
-
-def _counted(feature: str, bins: Ints) -> Bins:
-    """Events by bin of age: `bins` (events, n) from 1 to 24, 0 for none."""
-    found: Bins = {}
-    for number in np.unique(bins):
-        if number:
-            found[binned(feature, int(number))] = (bins == number).sum(axis=0)
-    return found

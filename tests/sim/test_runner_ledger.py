@@ -12,12 +12,29 @@ from experiments.ages import age_bin
 from experiments.facts import Enrolment
 from experiments.fold import DAY_US, FoldRules, fold_unit, micros
 from experiments.histogram import bin_of
-from experiments.model import Anchor, DelayHandling, Experiment, PolicyKind, PolicySettings, Winsorise
+from experiments.model import (
+    Anchor,
+    DelayHandling,
+    Experiment,
+    Guardrail,
+    PolicyKind,
+    PolicySettings,
+    Winsorise,
+)
 from experiments.statistics import Cell, CellKey
+from sim.runner import ledger as ledger_module
+from sim.runner import replication
+from sim.runner.batch import Batch
 from sim.runner.binning import age_bins, bins_of
-from sim.runner.ledger import Batch, Group, SimulatedLedger
+from sim.runner.kept import kept_for
+from sim.runner.ledger import Group, SimulatedLedger
+from sim.runner.moments import EVERYTHING, Kept
+from sim.runner.outcome import Replication
+from sim.runner.replication import replicate
+from sim.runner.settings import RunSettings
 from sim.worlds.customers import Customers, draw_customers
 from sim.worlds.outcomes import Outcomes, outcomes
+from sim.worlds.scenarios import scenario
 from tests.sim.test_worlds_events import facts_of, timeline_of
 from tests.sim.worlds import WORLD
 
@@ -30,6 +47,10 @@ POLICY = PolicySettings(PolicyKind.THOMPSON, delay=DelayHandling.MODEL)
 PLAIN = Experiment("k", "checkout", WORLD.currency, (), winsorise=None)
 DELAYS = replace(PLAIN, policy=POLICY)
 EXPOSED = replace(DELAYS, anchor=Anchor.EXPOSURE)
+
+
+def equal(one: Replication, other: Replication) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in Replication.__slots__)
 
 
 def day_of(day: int) -> tuple[Customers, Outcomes, np.ndarray]:
@@ -118,6 +139,51 @@ def test_caps_are_fixed_once_and_fold_everybody_again() -> None:
     assert any(cell.moments.sum("margin_capped") != cell.moments.sum("margin") for cell in ledger.cells), (
         "a cap that cuts nothing proves nothing"
     )
+
+
+@pytest.mark.parametrize(("name", "days"), [("whole_year", 35), ("toxic_upsell", 16), ("late_refunds", 24)])
+def test_what_a_run_keeps_is_all_that_it_reads(name: str, days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scenario(name)
+    effects = tuple(replace(one, arrives=min(one.arrives, 14)) for one in whole.world.effects)
+    found = replace(whole, world=replace(whole.world, effects=effects), days=days)
+    settings = RunSettings(found, seed=2, customers=days * 400, look_every=timedelta(days=12))
+    kept = kept_for(found.experiment)
+    one = replicate(settings, 0)
+
+    def again(other: Kept) -> Replication:
+        def keep(_: Experiment) -> Kept:
+            return other
+
+        monkeypatch.setattr(replication, "kept_for", keep)
+        return replicate(settings, 0)
+
+    assert equal(one, again(EVERYTHING))
+    lacking = tuple(name for name in kept.features if name != "margin_capped")
+    pairs = tuple(pair for pair in kept.pairs if "margin_capped" not in pair)
+    assert not equal(one, again(Kept(lacking, pairs))), "a run that reads nothing proves nothing"
+
+
+def test_months_are_kept_where_something_reads_them() -> None:
+    repeats = Guardrail("repeat_rate", warn=0.02, throttle=0.05, kill=0.10)
+    window_us, happened = micros(PLAIN.attribution_window), day_of(0)[1]
+    kept = SimulatedLedger(PLAIN, kept_for(PLAIN)).relevant(happened).repeat_us
+    assert 0 < kept.max() < window_us + int(happened.exposed_us.max())
+    assert np.count_nonzero(kept >= 0) == np.count_nonzero(
+        (happened.repeat_us >= 0) & (happened.repeat_us < window_us + np.maximum(happened.exposed_us, 0))
+    )
+    watched = replace(PLAIN, guardrails=(repeats,))
+    months = SimulatedLedger(watched, kept_for(watched)).relevant(happened).repeat_us
+    assert np.array_equal(months, happened.repeat_us)
+
+
+def test_portions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [MIDNIGHT + timedelta(days=day) for day in (1, 9, 40)]
+    whole = simulated(DELAYS, 3, looks)
+    monkeypatch.setattr(ledger_module, "ROWS_MAX", 100)
+    parts = simulated(DELAYS, 3, looks)
+    assert [cell.key for cell in parts.cells] == [cell.key for cell in whole.cells]
+    assert [cell.moments for cell in parts.cells] == [cell.moments for cell in whole.cells]
+    assert [cell.histograms for cell in parts.cells] == [cell.histograms for cell in whole.cells]
 
 
 def test_binnings_are_those_of_the_core() -> None:
