@@ -70,23 +70,36 @@ def slate_value(name: SlateEstimator, slates: Slates) -> Estimate:
     >>> slate_value(SlateEstimator.PSEUDOINVERSE, shown).value, slate_value(SlateEstimator.JOINT, shown).value
     (1.5, 1.0)
     """
+    parts = slate_parts(name, slates)
+    if isinstance(parts, Reason):
+        return Estimate(name, None, reason=parts)
+    return of_parts(name, parts, slates.units)
+
+
+def slate_parts(name: SlateEstimator, slates: Slates) -> Parts | Reason:
+    """What an estimator sums over the slates, or what it lacks.
+
+    >>> one = np.ones(20)
+    >>> slate_parts(SlateEstimator.INTERACTION, Slates(one, one, None, one, None, is_factored=True))
+    <Reason.NO_REWARD_BY_PLACE: 'no_reward_by_place'>
+    """
     if not len(slates.total):
-        return Estimate(name, None, reason=Reason.NO_ROWS)
+        return Reason.NO_ROWS
     both = slates.first * slates.second
     if name is SlateEstimator.JOINT:
-        return of_parts(name, Parts(both * slates.total, weights=both), slates.units)
+        return Parts(both * slates.total, weights=both)
     if name is SlateEstimator.PSEUDOINVERSE:
         if not slates.is_factored:
-            return Estimate(name, None, reason=Reason.NOT_FACTORED)
+            return Reason.NOT_FACTORED
         summed = slates.first + slates.second - 1.0
-        return of_parts(name, Parts(summed * slates.total, weights=summed), slates.units)
+        return Parts(summed * slates.total, weights=summed)
     if slates.rewards is None:
-        return Estimate(name, None, reason=Reason.NO_REWARD_BY_PLACE)
+        return Reason.NO_REWARD_BY_PLACE
     of_second = both if name is SlateEstimator.INTERACTION else slates.second_alone
     if of_second is None:
-        return Estimate(name, None, reason=Reason.NO_PROPENSITY_ALONE)
+        return Reason.NO_PROPENSITY_ALONE
     first, second = slates.rewards
-    return of_parts(name, Parts(slates.first * first + of_second * second, weights=of_second), slates.units)
+    return Parts(slates.first * first + of_second * second, weights=of_second)
 
 
 def log_weights(shares: FloatArray, propensities: FloatArray) -> FloatArray:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from experiments.off_policy.estimators import Estimator
-from sim.ope.errors import OpeError
+from sim.ope.dealing import Options
+from sim.ope.errors import OpeError, UnusedOption
 from sim.ope.learners import Learner
 from sim.ope.mapping_reader import read_mapping
 from sim.ope.policies import candidate_of
-from sim.ope.run import Options, Outcome, check, run
+from sim.ope.run import Outcome, run
 from sim.ope.show import as_json, show
 from sim.ope.slates import SlateOutcome, run_slates
 from sim.replay.errors import ReplayError
+
+OF_ROWS = ("estimators", "learner", "clip", "switch", "shrink")
 
 
 def _estimators(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[Estimator, ...]:
@@ -76,6 +82,7 @@ def _estimators(_context: click.Context, _parameter: click.Parameter, text: str)
     type=click.IntRange(min=100),
     help="Intervals from so many bootstrap draws of units in place of Normal ones.",
 )
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page of HTML.")
 @click.option("--json", "is_json", is_flag=True, help="Print everything as JSON.")
 def ope(
     log: Path,
@@ -89,6 +96,7 @@ def ope(
     switch: float | None,
     shrink: float | None,
     bootstrap: int | None,
+    report: Path | None,
     is_json: bool,
 ) -> None:
     """Estimate from LOG what a policy would have earned: CSV, Parquet, or what `rialto export` wrote.
@@ -101,10 +109,10 @@ def ope(
     try:
         read = read_mapping(mapping)
         candidate = candidate_of(policy, read)
-        check(candidate, read)
         outcome: Outcome | SlateOutcome
         if read.slate is not None:
-            outcome = run_slates(log, read, candidate)
+            _refuse_those_of_rows()
+            outcome = run_slates(log, read, candidate, options)
         else:
             outcome = run(log, read, candidate, options)
     except ReplayError as error:
@@ -117,5 +125,36 @@ def ope(
         click.echo(json.dumps(as_json(outcome)))
     else:
         show(outcome, Console(width=None if sys.stdout.isatty() else 140))
-    seen = outcome.overlap if isinstance(outcome, SlateOutcome) else outcome.evaluation.overlap
-    sys.exit(1 if seen.refused else 0)
+    if report is not None:
+        from sim.ope.page import Asked, write_page
+
+        write_page(outcome, Asked(log, mapping, _settings(outcome)), report)
+        click.echo(f"the report: {report}", err=True)
+    sys.exit(1 if outcome.overlap.refused else 0)
+
+
+def _refuse_those_of_rows() -> None:
+    """Say so of options that slates have no use for."""
+    context = click.get_current_context()
+    given = [
+        f"--{name}" for name in OF_ROWS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UnusedOption(
+            f"{', '.join(given)}: slates have four estimators of their own and no model; leave it"
+        )
+
+
+def _settings(outcome: Outcome | SlateOutcome) -> list[tuple[str, str]]:
+    """What the evaluation was made with, for its page."""
+    options = outcome.options
+    found = [("policy", f"{outcome.candidate.name} ({outcome.candidate.kind})"), ("trained", outcome.trained)]
+    if isinstance(outcome, Outcome):
+        used = outcome.evaluation.settings
+        found += [
+            (name, f"{value:.6g}" if isfinite(value) else "changes no weight")
+            for name, value in asdict(used).items()
+        ]
+        found.append(("learner", options.learner.value if options.is_modelled(outcome.candidate) else "none"))
+    drawn = f"{options.bootstrap:,} bootstrap draws of units" if options.bootstrap else "Normal, by unit"
+    return [*found, ("folds", str(options.folds)), ("seed", str(options.seed)), ("intervals", drawn)]

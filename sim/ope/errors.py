@@ -2,6 +2,7 @@
 
 OpeError             the evaluation cannot go on (exit code 2: what was asked for cannot be)
 +-- MissingLibrary   a library that is not installed
++-- UnusedOption     an option that would do nothing
 +-- UnfitLearner     a model that cannot predict these rewards
 """
 
@@ -12,6 +13,10 @@ class OpeError(Exception):
 
 class MissingLibrary(OpeError):
     """Something to be installed first."""
+
+
+class UnusedOption(OpeError):
+    """An option that does not go with the log."""
 
 
 class UnfitLearner(OpeError):

@@ -30,9 +30,7 @@ def load(
         raise BadFile(f"{path} is a directory; a mapping with `export` reads those of `rialto export`")
     assert mapping.propensity is not None
     assert mapping.reward is not None
-    contexts = {
-        kind: [name for name, found in mapping.context.items() if found is kind] for kind in ContextKind
-    }
+    contexts = context_columns(mapping)
     texts = {mapping.action, mapping.unit, mapping.position, mapping.segment, *contexts[ContextKind.CATEGORY]}
     texts |= {mapping.time.column if mapping.time else None}
     texts |= {mapping.candidates.column if mapping.candidates else None}
@@ -51,6 +49,11 @@ def load(
     table = table_of(path, mapping, wanted)
     found = logged(table, mapping, shares)
     return found if taken is None else replace(found, taken_shares=table.numbers[taken])
+
+
+def context_columns(mapping: LogMapping) -> Mapping[ContextKind, list[str]]:
+    """The columns of the context by kind."""
+    return {kind: [name for name, found in mapping.context.items() if found is kind] for kind in ContextKind}
 
 
 def table_of(path: Path, mapping: LogMapping, wanted: Wanted) -> Table:

@@ -82,7 +82,7 @@ def logged(table: Table, mapping: LogMapping, shares: Mapping[str, str] | None) 
     offered = None if mapping.candidates is None else table.texts[mapping.candidates.column]
     separator = "|" if mapping.candidates is None else mapping.candidates.separator
     lists = [] if offered is None else [_split(label, separator) for label in offered.labels]
-    labels = _labels(mapping, taken.labels, [one for listed in lists for one in listed], shares or {})
+    labels = labels_of(mapping, taken.labels, [one for listed in lists for one in listed], shares or {})
     place = {label: number for number, label in enumerate(labels)}
     actions = np.array([place[label] for label in taken.labels], dtype=np.int64)[taken.codes]
     allowed = None
@@ -99,7 +99,7 @@ def logged(table: Table, mapping: LogMapping, shares: Mapping[str, str] | None) 
         rewards=sum_of(table, mapping.reward.terms),
         units=units_of(table, mapping.unit),
         places=None if mapping.position is None else table.texts[mapping.position],
-        times=_times(table, mapping),
+        times=times_of(table, mapping),
         sets=None if offered is None else offered.codes,
         allowed=allowed,
         segments=None if mapping.segment is None else table.texts[mapping.segment],
@@ -141,7 +141,7 @@ def _of(mapping: LogMapping, kind: ContextKind) -> list[str]:
     return [name for name, found in mapping.context.items() if found is kind]
 
 
-def _labels(
+def labels_of(
     mapping: LogMapping, taken: Sequence[str], listed: Sequence[str], shares: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Every action: those of the mapping in its order, else all that are named, whole numbers by size."""
@@ -169,7 +169,7 @@ def _check_allowed(
         raise BadFile(f"{label!r} was taken but is not in the row's candidates", int(table.rows[wrong[0]]))
 
 
-def _times(table: Table, mapping: LogMapping) -> FloatArray | None:
+def times_of(table: Table, mapping: LogMapping) -> FloatArray | None:
     """Seconds since 1970 of each row."""
     time = mapping.time
     if time is None:

@@ -62,10 +62,11 @@ class Candidate:
 def candidate_of(name: str, mapping: LogMapping) -> Candidate:
     """The policy of this name: an entry of the mapping, or uniform or logged; else BadMapping."""
     entry = mapping.policies.get(name)
-    if entry is None and name in ("uniform", "logged", *(("columns",) if mapping.slate is not None else ())):
+    built_in = ("uniform", "logged") if mapping.slate is None else ("uniform", "logged", "columns")
+    if entry is None and name in built_in:
         entry = PolicyEntry(name, {}, name)
     if entry is None:
-        known = ", ".join([*mapping.policies, "uniform", "logged"])
+        known = ", ".join([*mapping.policies, *built_in])
         raise BadMapping([f"policies: there is no {name!r}, only {known}; describe it under policies"])
     problems: list[str] = []
     found = _made(name, entry, Node(entry.settings, entry.path, problems), mapping)

@@ -35,6 +35,10 @@ NOTES = {
 }
 
 
+HEADINGS = ("estimator", "value", "std error", "95 % interval", "rows it is worth", "largest weight", "")
+"""Of the table of estimates (`cells_of`)."""
+
+
 def as_json(outcome: Outcome | SlateOutcome) -> dict[str, Any]:
     """Everything, for a program; numbers that are none are null, rows are those of the file."""
     found: dict[str, Any] = {
@@ -42,79 +46,63 @@ def as_json(outcome: Outcome | SlateOutcome) -> dict[str, Any]:
         "kind": outcome.candidate.kind,
         "rows": outcome.rows,
         "logged": _estimate(outcome.logged),
+        "training": outcome.candidate.training.value,
+        "trained": outcome.trained,
+        "folds": outcome.options.folds,
+        "seed": outcome.options.seed,
+        "bootstrap": outcome.options.bootstrap,
+        "actions": list(outcome.actions),
+        "estimates": [_estimate(one) for one in outcome.estimates],
+        "overlap": _overlap(outcome.overlap, outcome.actions),
     }
-    if isinstance(outcome, Outcome):
-        evaluation = outcome.evaluation
-        return found | {
-            "training": outcome.candidate.training.value,
-            "trained": outcome.trained,
-            "learner": outcome.options.learner.value,
-            "folds": outcome.options.folds,
-            "seed": outcome.options.seed,
-            "bootstrap": outcome.options.bootstrap,
-            "actions": list(outcome.actions),
-            "estimates": [_estimate(one) for one in evaluation.estimates],
-            "overlap": _overlap(evaluation.overlap, outcome.actions),
-        }
-    estimates = [_estimate(one) for one in outcome.estimates]
-    return found | {"estimates": estimates, "overlap": _overlap(outcome.overlap, ())}
+    return found | ({"learner": outcome.options.learner.value} if isinstance(outcome, Outcome) else {})
 
 
 def show(outcome: Outcome | SlateOutcome, console: Console) -> None:
     """The tables, what was found, and the verdict."""
-    is_slate = isinstance(outcome, SlateOutcome)
-    seen = outcome.overlap if isinstance(outcome, SlateOutcome) else outcome.evaluation.overlap
-    estimates = outcome.estimates if isinstance(outcome, SlateOutcome) else outcome.evaluation.estimates
+    is_slate, seen = isinstance(outcome, SlateOutcome), outcome.overlap
     per = "slate" if is_slate else "decision"
     title = f"Value per {per} of {outcome.candidate.name} ({outcome.candidate.kind}), {outcome.rows:,} rows"
     table = Table(title=title, title_justify="left")
-    for heading in (
-        "estimator",
-        "value",
-        "std error",
-        "95 % interval",
-        "rows it is worth",
-        "largest weight",
-        "",
-    ):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("estimator", "") else "right")
-    for one in (outcome.logged, *estimates):
-        table.add_row(*_cells(one))
+    for one in (outcome.logged, *outcome.estimates):
+        table.add_row(*map(escape, cells_of(one)))
     console.print(table)
-    if isinstance(outcome, Outcome):
-        console.print(outcome.trained[0].upper() + outcome.trained[1:] + ".")
-        if outcome.options.bootstrap:
-            console.print(f"Intervals of {outcome.options.bootstrap:,} bootstrap draws of units.")
-    console.print(_figures(seen))
+    console.print(outcome.trained[0].upper() + outcome.trained[1:] + ".")
+    if outcome.options.bootstrap:
+        console.print(f"Intervals of {outcome.options.bootstrap:,} bootstrap draws of units.")
+    console.print(figures_of(seen))
     for finding in seen.findings:
         colour = "red" if finding.severity is Severity.REFUSE else "yellow"
         console.print(
-            f"[{colour}]{finding.severity.value}[/]: {escape(finding.text + _named(finding, outcome))}"
+            f"[{colour}]{finding.severity.value}[/]: {escape(finding.text + named(finding, outcome))}"
         )
-    console.print(verdict(seen))
+    colour = "red" if seen.refused else "yellow" if seen.findings else "green"
+    judged, because = verdict_of(seen, "above")
+    console.print(f"[bold {colour}]{judged}[/]{because}")
 
 
-def verdict(seen: Overlap) -> str:
-    """What to make of the estimates, in one line."""
+def verdict_of(seen: Overlap, findings: str) -> tuple[str, str]:
+    """What to make of the estimates, and why; `findings` says where they stand."""
     if seen.refused:
-        return "[bold red]Refused[/]: this log cannot say by weights what the policy would earn."
+        return "Refused", ": this log cannot say by weights what the policy would earn."
     if seen.findings:
-        return "[bold yellow]With care[/]: the estimates stand on the assumptions named above."
-    return (
-        "[bold green]Overlap is good[/]: the log says what the policy would earn, as far as intervals tell."
-    )
+        return "With care", f": the estimates stand on the assumptions named {findings}."
+    return "Overlap is good", ": the log says what the policy would earn, as far as intervals tell."
 
 
-def _named(finding: Finding, outcome: Outcome | SlateOutcome) -> str:
+def named(finding: Finding, outcome: Outcome | SlateOutcome) -> str:
     """The actions a finding is about, by name."""
-    if not finding.actions or isinstance(outcome, SlateOutcome):
+    if not finding.actions:
         return ""
     names = [outcome.actions[k] for k in finding.actions[:5]]
     more = len(finding.actions) - len(names)
     return f": {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
-def _figures(seen: Overlap) -> str:
+def figures_of(seen: Overlap) -> str:
+    """The weights in one sentence."""
     if seen.mean_weight is None or seen.ess is None or seen.max_weight is None:
         return f"{seen.rows:,} rows of {seen.units:,} units; their weights cannot be told."
     return (
@@ -124,14 +112,15 @@ def _figures(seen: Overlap) -> str:
     )
 
 
-def _cells(one: Estimate) -> list[str]:
-    interval = "" if one.ci_low is None else f"[{_number(one.ci_low)}, {_number(one.ci_high)}]"
+def cells_of(one: Estimate) -> list[str]:
+    """An estimate as a row of the table."""
+    interval = "" if one.ci_low is None else f"[{number(one.ci_low)}, {number(one.ci_high)}]"
     note = REASONS[one.reason] if one.reason is not None else _note(one)
     return [
         one.estimator,
-        _number(one.value),
-        _number(one.standard_error),
-        escape(interval),
+        number(one.value),
+        number(one.standard_error),
+        interval,
         "" if one.ess is None else f"{one.ess:,.1f}",
         "" if one.max_weight is None else f"{one.max_weight:,.4g}",
         note,
@@ -146,7 +135,8 @@ def _note(one: Estimate) -> str:
     return NOTES.get(one.estimator, "").format(setting="" if one.setting is None else f"{one.setting:.4g}")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Six digits, or nothing."""
     return "" if value is None else f"{value:.6g}"
 
 

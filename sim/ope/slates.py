@@ -1,131 +1,187 @@
-"""A log of slates of two offers: its places read, its candidate weighed, its four estimates."""
+"""A log of slates of two offers: its places read, its candidate weighed, its four estimates.
+
+A candidate that is no column of shares decides each place by itself: independently, where the log was drawn
+so, else from what is left after the first (`slate_log`). One that learns has a policy of its own for each
+place, taught by what that place earned, or the slate where no more is known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from experiments.off_policy.estimators import Estimate, Parts, Reason, of_parts
+from experiments.off_policy.estimators import Estimate, Parts, Reason, bootstrap, of_parts
 from experiments.off_policy.overlap import Overlap, overlap
-from experiments.off_policy.slate import SlateEstimator, Slates, log_weights, slate_value
-from experiments.off_policy.terms import FloatArray, Terms
-from sim.ope.loading import table_of
-from sim.ope.logged import numbers_of, sum_of, units_of
-from sim.ope.mapping import LogMapping, Place, SlateMapping
-from sim.ope.policies import Candidate
-from sim.ope.table import Table, Wanted
-from sim.replay.errors import BadFile, BadMapping
+from experiments.off_policy.slate import SlateEstimator, Slates, log_weights, slate_parts, slate_value
+from experiments.off_policy.terms import FloatArray, IntArray, Terms
+from sim.ope.dealing import Options, deal, policy_terms, renumbered, said
+from sim.ope.logged import Logged
+from sim.ope.mapping import LogMapping, SlateMapping
+from sim.ope.policies import Candidate, Training
+from sim.ope.slate_log import SlateLog, slate_log
+from sim.ope.table import Table
+from sim.replay.errors import BadFile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SlateOutcome:
-    """What came of it; overlap is of the joint weights."""
+    """What came of it; overlap and `weights` are of whole slates, `trained` says on what was learnt."""
 
     candidate: Candidate
+    options: Options
+    actions: Sequence[str]
     rows: int
     logged: Estimate
     estimates: Sequence[Estimate]
     overlap: Overlap
+    trained: str
+    weights: FloatArray
 
 
-def run_slates(path: Path, mapping: LogMapping, candidate: Candidate) -> SlateOutcome:
-    """Evaluate a candidate policy on a log of slates: `columns` of shares by place, uniform or logged."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weighed:
+    """Weights of some rows: of the first place, of the second given the first, of the second by itself.
+
+    `wanted` and `taken` (places, K) are the candidate's mass and the log's rows, where all shares are known.
+    """
+
+    rows: IntArray
+    first: FloatArray
+    second: FloatArray
+    alone: FloatArray | None
+    trained: str
+    wanted: FloatArray
+    taken: FloatArray
+
+
+def run_slates(path: Path, mapping: LogMapping, candidate: Candidate, options: Options) -> SlateOutcome:
+    """Evaluate a candidate policy on a log of slates."""
     slate = mapping.slate
     assert slate is not None
-    table = table_of(path, mapping, _wanted(mapping, slate, candidate))
-    units = units_of(table, mapping.unit)
-    slates = _slates(table, mapping, slate, candidate)
-    joint = slates.first * slates.second
-    one = np.ones((1, 1))
-    propensities = _propensities(table, slate.first) * _propensities(table, slate.second)
-    rows = Terms(
-        actions=np.zeros(len(joint), dtype=np.int64),
-        propensities=np.ones(len(joint)) if candidate.is_logged else propensities,
-        rewards=slates.total,
-        weights=joint,
-        fitted=None,
-        expected=None,
-        units=units,
-        wanted=one,
-        taken=one,
+    log = slate_log(path, mapping, slate, is_columns=candidate.kind == "columns")
+    rng = np.random.default_rng(options.seed)
+    found = _weighed(log, slate, candidate, options, rng)
+    rows = found.rows
+    units = None if log.first.units is None else renumbered(log.first.units[rows])
+    rewards = None if log.by_place is None else (log.by_place[0][rows], log.by_place[1][rows])
+    slates = Slates(
+        found.first, found.second, found.alone, log.total[rows], rewards, slate.is_factored, units
     )
-    seen = overlap(rows, labels=table.rows)
-    found = [
-        Estimate(name, None, reason=Reason.REFUSED) if seen.refused else slate_value(name, slates)
-        for name in SlateEstimator
-    ]
-    logged = of_parts("logged", Parts(slates.total), units)
-    return SlateOutcome(candidate, len(joint), logged, tuple(found), seen)
+    joint = found.first * found.second
+    propensities = np.ones(len(rows)) if candidate.is_logged else _together(log)[rows]
+    seen = overlap(
+        Terms(
+            actions=log.first.actions[rows],
+            propensities=propensities,
+            rewards=slates.total,
+            weights=joint,
+            fitted=None,
+            expected=None,
+            units=units,
+            wanted=found.wanted,
+            taken=found.taken,
+        ),
+        labels=log.table.rows[rows],
+    )
+    return SlateOutcome(
+        candidate,
+        options,
+        log.first.labels,
+        len(rows),
+        of_parts("logged", Parts(slates.total), units),
+        _estimates(slates, seen, options, rng),
+        seen,
+        found.trained,
+        joint,
+    )
 
 
-def _wanted(mapping: LogMapping, slate: SlateMapping, candidate: Candidate) -> Wanted:
-    places = (slate.first, slate.second)
-    rewards = [formula for formula in (mapping.reward, *(p.reward for p in places)) if formula is not None]
-    numbers = {column for formula in rewards for column in formula.columns}
-    numbers |= {column for place in places for column in place.propensity.columns}
-    if candidate.kind == "columns":
-        lacking = [
-            f"slate/{name}/share" for name, p in zip(("first", "second"), places, strict=True) if not p.share
-        ]
-        if lacking:
-            raise BadMapping([f"{', '.join(lacking)}: name the column of the candidate's share"])
-        numbers |= {place.share for place in places if place.share}
-    if slate.second.alone is not None:
-        numbers |= set(slate.second.alone if candidate.kind == "columns" else slate.second.alone[:1])
-    blank = {column for formula in rewards if formula.is_blank_zero for column in formula.columns}
-    texts = {slate.first.action, slate.second.action, *([mapping.unit] if mapping.unit else [])}
-    return Wanted(numbers=numbers, texts=texts, blank=blank)
+def _estimates(
+    slates: Slates, seen: Overlap, options: Options, rng: np.random.Generator
+) -> tuple[Estimate, ...]:
+    if seen.refused:
+        return tuple(Estimate(name, None, reason=Reason.REFUSED) for name in SlateEstimator)
+    found = [slate_value(name, slates) for name in SlateEstimator]
+    every = [slate_parts(SlateEstimator(e.estimator), slates) for e in found if e.ci_low is not None]
+    parts = [one for one in every if isinstance(one, Parts)]
+    if not options.bootstrap or not parts:
+        return tuple(found)
+    bounds = iter(bootstrap(parts, slates.units, draws=options.bootstrap, rng=rng))
+    drawn: list[Estimate] = []
+    for one in found:
+        low, high = (None, None) if one.ci_low is None else next(bounds)
+        drawn.append(replace(one, ci_low=low, ci_high=high))
+    return tuple(drawn)
 
 
-def _propensities(table: Table, place: Place) -> FloatArray:
-    return numbers_of(table, place.propensity.column, place.propensity.constant)
+def _together(log: SlateLog) -> FloatArray:
+    """How likely each slate was as a whole; nan where either place's propensity can be none."""
+    both = (log.first.propensities, log.second.propensities)
+    valid = [(one > 0.0) & (one <= 1.0) for one in both]
+    return np.where(valid[0] & valid[1], both[0] * both[1], np.nan)
 
 
-def _slates(table: Table, mapping: LogMapping, slate: SlateMapping, candidate: Candidate) -> Slates:
-    first, second, alone = _weights(table, mapping, slate, candidate)
-    by_place = None
-    if slate.first.reward is not None and slate.second.reward is not None:
-        by_place = sum_of(table, slate.first.reward.terms), sum_of(table, slate.second.reward.terms)
-    total = np.zeros(0) if by_place is None else by_place[0] + by_place[1]
-    if mapping.reward is not None:
-        total = sum_of(table, mapping.reward.terms)
-    units = units_of(table, mapping.unit)
-    return Slates(first, second, alone, total, by_place, slate.is_factored, units)
-
-
-def _weights(
-    table: Table, mapping: LogMapping, slate: SlateMapping, candidate: Candidate
-) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Weights of the first place, of the second given the first, and of the second whatever stood first."""
-    one = np.ones(len(table.rows))
+def _weighed(
+    log: SlateLog, slate: SlateMapping, candidate: Candidate, options: Options, rng: np.random.Generator
+) -> _Weighed:
+    every, one = np.arange(len(log.total)), np.ones(len(log.total))
+    whole = np.ones((1, 1))
     if candidate.is_logged:
-        return one, one, one
-    first, second = _propensities(table, slate.first), _propensities(table, slate.second)
+        return _Weighed(every, one, one, one, said(candidate, len(every), None, None), whole, whole)
     if candidate.kind == "columns":
-        shares = [table.numbers[place.share] for place in (slate.first, slate.second) if place.share]
-        _check_shares(table, shares)
-        weights = log_weights(shares[0], first), log_weights(shares[1], second)
-        if slate.is_factored:
-            return *weights, weights[1]
-        if slate.second.alone is None:
-            return *weights, None
-        propensity, share = (table.numbers[column] for column in slate.second.alone)
-        return *weights, log_weights(share, propensity)
-    labels = set(mapping.actions) or {
-        label for place in (slate.first, slate.second) for label in table.texts[place.action].labels
-    }
-    k = len(labels)  # evenly over what the log may show; without repeating where it never repeats
+        weights = _of_columns(log, slate)
+        return _Weighed(every, *weights, said(candidate, len(every), None, None), whole, whole)
+    dealt = deal(log.first, candidate, options, is_modelled=False, rng=rng)
+    first, rows = policy_terms(log.first, candidate, dealt, None, seed=options.seed)
+    second, _ = policy_terms(log.second, candidate, dealt, None, seed=options.seed)
+    alone = second.weights if slate.is_factored else _alone(log, slate, candidate, rows)
+    return _Weighed(
+        rows,
+        first.weights,
+        second.weights,
+        alone,
+        said(candidate, len(every), dealt, None),
+        np.concatenate([first.wanted, second.wanted]),
+        np.concatenate([first.taken, second.taken]),
+    )
+
+
+def _of_columns(log: SlateLog, slate: SlateMapping) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    shares = [log.table.numbers[place.share] for place in (slate.first, slate.second) if place.share]
+    _check_shares(log.table, shares)
+    first = log_weights(shares[0], log.first.propensities)
+    second = log_weights(shares[1], log.second.propensities)
     if slate.is_factored:
-        weights = log_weights(one / k, first), log_weights(one / k, second)
-        return *weights, weights[1]
-    if k < 2:
-        raise BadFile("the log shows one action only: a slate needs two")
-    alone = slate.second.alone
-    unconditional = None if alone is None else log_weights(one / k, table.numbers[alone[0]])
-    return log_weights(one / k, first), log_weights(one / (k - 1), second), unconditional
+        return first, second, second
+    if slate.second.alone is None:
+        return first, second, None
+    propensity, share = (log.table.numbers[column] for column in slate.second.alone)
+    _check_shares(log.table, [share])
+    return first, second, log_weights(share, propensity)
+
+
+def _alone(log: SlateLog, slate: SlateMapping, candidate: Candidate, rows: IntArray) -> FloatArray | None:
+    """Weights of the second place whatever stood first, by the candidate's share of it after each first.
+
+    Of policies that know their shares beforehand, where the log says how likely its second offer was alone;
+    None of others.
+    """
+    if slate.second.alone is None or candidate.training is not Training.NONE:
+        return None
+    propensity = log.table.numbers[slate.second.alone[0]]
+    one = np.zeros(1, dtype=np.int64)
+
+    def shares_of(data: Logged) -> FloatArray:
+        return candidate.make(data, one)(one)[0]
+
+    first = shares_of(log.first)
+    second = np.array(
+        [shares_of(replace(log.second, sets=np.full(len(log.second), k))) for k in range(len(first))]
+    )
+    return log_weights((first @ second)[log.second.actions], propensity)[rows]
 
 
 def _check_shares(table: Table, shares: Sequence[FloatArray]) -> None:

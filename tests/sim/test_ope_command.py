@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from experiments.off_policy.estimators import Estimator, Reason
@@ -223,7 +222,7 @@ def test_no_model_is_fitted_that_nobody_asked_for(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was fitted")
 
-    monkeypatch.setattr("sim.ope.run.fitted", refuse)
+    monkeypatch.setattr("sim.ope.dealing.fitted", refuse)
     assert as_json(log, mapping, "--policy", "mine", "--estimators", "ips,snips")["rows"] == 600
 
 
@@ -235,118 +234,7 @@ def test_it_is_a_subcommand_of_sim() -> None:
 
 def test_a_long_log_is_taken_in_slices(log: Path, mapping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = as_json(log, mapping, "--policy", "smart")
-    monkeypatch.setattr("sim.ope.run.ENTRIES", 120)
+    monkeypatch.setattr("sim.ope.dealing.ENTRIES", 120)
     sliced = as_json(log, mapping, "--policy", "smart")
     for name, one in estimates(sliced).items():
         assert one["value"] == pytest.approx(estimates(whole)[name]["value"], rel=1e-12)
-
-
-# ---- slates
-
-
-def slates(tmp_path: Path, drawn: str, **changes: Any) -> tuple[Path, Path]:
-    """Two places of three offers; what the second earns is halved by a bundle before it."""
-    rng = np.random.default_rng(9)
-    made: list[dict[str, Any]] = []
-    first, second = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.4, 0.4])
-    for number in range(4000):
-        left = int(rng.choice(3, p=first))
-        chances = second.copy()
-        if drawn == "given_first":
-            chances[left] = 0
-            chances /= chances.sum()
-        right = int(rng.choice(3, p=chances))
-        took = rng.random(2) < (0.2 + 0.2 * left, (0.6 - 0.2 * right) * (0.5 if left == 2 else 1))
-        made.append(
-            {
-                "left": LABELS[left],
-                "right": LABELS[right],
-                "p_left": first[left],
-                "p_right": chances[right],
-                "s_left": (0.2, 0.2, 0.6)[left],
-                "s_right": chances[right],
-                "m_left": int(took[0]),
-                "m_right": int(took[1]),
-                "total": int(took.sum()),
-                "shopper": f"s{number // 2}",
-            }
-        )
-    place = {"action": "{0}", "propensity": "p_{0}", "share": "s_{0}", "reward": "m_{0}"}
-    document: dict[str, Any] = {
-        "unit": "shopper",
-        "slate": {
-            "drawn": drawn,
-            "first": {key: value.format("left") for key, value in place.items()},
-            "second": {key: value.format("right") for key, value in place.items()},
-        },
-    } | changes
-    path = tmp_path / "slates.yaml"
-    path.write_text(yaml.safe_dump(document), "utf-8")
-    return write_csv(tmp_path / "slates.csv", made), path
-
-
-def test_slates_have_their_own_estimates(tmp_path: Path) -> None:
-    """The candidate shows bundles first: its value is 0.2, 0.4, 0.6 first and the rest as it follows."""
-    log, mapping = slates(tmp_path, "independently")
-    found = as_json(log, mapping, "--policy", "columns")
-    second = np.array([0.2, 0.4, 0.4]) @ np.array([0.6, 0.4, 0.2])
-    truth = 0.2 * (0.2 + second) + 0.2 * (0.4 + second) + 0.6 * (0.6 + second / 2)
-    named = estimates(found)
-    assert list(named) == ["joint", "interaction", "independent", "pseudoinverse"]
-    for name in (
-        "joint",
-        "interaction",
-        "pseudoinverse",
-    ):  # here the sum is additive in the pair's first place
-        assert abs(named[name]["value"] - truth) < 4 * named[name]["standard_error"]
-    assert abs(named["independent"]["value"] - truth) > 4 * named["independent"]["standard_error"]
-    done = asked(log, mapping, "--policy", "columns")
-    assert done.exit_code == 0
-    assert "Value per slate of columns" in done.stdout
-
-
-def test_slates_without_repetition(tmp_path: Path) -> None:
-    log, mapping = slates(tmp_path, "given_first")
-    named = estimates(as_json(log, mapping, "--policy", "uniform"))
-    assert named["pseudoinverse"]["reason"] == "not_factored"
-    assert named["independent"]["reason"] == "no_propensity_alone"
-    assert named["joint"]["value"] is not None
-    logged = as_json(log, mapping, "--policy", "logged")
-    assert estimates(logged)["joint"]["value"] == pytest.approx(logged["logged"]["value"])
-
-
-def test_slates_that_earn_as_a_whole(tmp_path: Path) -> None:
-    place = {"action": "left", "propensity": "p_left"}
-    whole = {"drawn": "independently", "first": place, "second": {"action": "right", "propensity": "p_right"}}
-    log, mapping = slates(tmp_path, "independently", slate=whole, reward="total")
-    named = estimates(as_json(log, mapping, "--policy", "uniform"))
-    assert named["interaction"]["reason"] == "no_reward_by_place"
-    assert named["joint"]["value"] is not None
-    done = asked(log, mapping, "--policy", "columns")
-    assert (done.exit_code, "name the column of the candidate's share" in done.stderr) == (2, True)
-    assert "has no slates" not in done.stderr
-
-
-def test_slates_with_what_the_second_place_is_alone(tmp_path: Path) -> None:
-    log, mapping = slates(tmp_path, "given_first")
-    document = yaml.safe_load(mapping.read_text("utf-8"))
-    document["slate"]["second"] |= {"propensity_alone": "p_right", "share_alone": "s_right"}
-    mapping.write_text(yaml.safe_dump(document), "utf-8")
-    for policy in ("columns", "uniform"):
-        assert estimates(as_json(log, mapping, "--policy", policy))["independent"]["value"] is not None
-
-
-def test_slates_that_are_broken(tmp_path: Path) -> None:
-    log, mapping = slates(tmp_path, "independently")
-    text = log.read_text("utf-8").splitlines()
-    cells = text[5].split(",")
-    cells[4] = "1.5"
-    log.write_text("\n".join([*text[:5], ",".join(cells), *text[6:]]), "utf-8")
-    done = asked(log, mapping, "--policy", "columns")
-    assert (done.exit_code, "row 5: a share of 1.5" in done.stderr) == (1, True)
-    alone = [
-        {"left": "a", "right": "a", "p_left": 1, "p_right": 1, "m_left": 1, "m_right": 0, "shopper": "x"}
-    ]
-    _, given_first = slates(tmp_path, "given_first")
-    done = asked(write_csv(tmp_path / "one.csv", alone), given_first, "--policy", "uniform")
-    assert "a slate needs two" in done.stderr

@@ -12,13 +12,14 @@ import pytest
 
 from experiments.off_policy.estimators import Estimator
 from service.archive.export import Wanted, export
+from sim.ope.dealing import Options
 from sim.ope.errors import MissingLibrary
 from sim.ope.export import read_export
 from sim.ope.loading import load
 from sim.ope.mapping import ExportMapping
 from sim.ope.mapping_reader import parse_mapping
 from sim.ope.policies import candidate_of
-from sim.ope.run import Options, run
+from sim.ope.run import run
 from sim.replay.errors import BadFile
 from tests.service.conftest import Shop
 from tests.service.conftest import empty_ledger as empty_ledger

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from experiments.off_policy.estimators import Estimator
+from sim.ope.dealing import Options
 from sim.ope.errors import MissingLibrary, UnfitLearner
 from sim.ope.learners import Learner, fitted
 from sim.ope.loading import load
 from sim.ope.logged import Logged
 from sim.ope.mapping_reader import parse_mapping
 from sim.ope.policies import candidate_of
-from sim.ope.run import Options, run
+from sim.ope.run import run
 from tests.sim.ope_log import LOGGING, MAPPING, RATES, rows, write_csv
 
 FITTED = [learner for learner in Learner if learner is not Learner.MEAN]
@@ -158,7 +159,7 @@ def test_a_whole_evaluation_learns_from_other_units_only(
     def fit(learner: Learner, data: Logged, train: Any, *, seed: int) -> Any:
         return watched("model", fitted(learner, data, train, seed=seed), train)
 
-    monkeypatch.setattr("sim.ope.run.fitted", fit)
+    monkeypatch.setattr("sim.ope.dealing.fitted", fit)
     path = write_csv(
         tmp_path / "log.csv", [row | {"shopper": f"s{n // 2}"} for n, row in enumerate(rows(400))]
     )

@@ -10,7 +10,6 @@ import pytest
 from sim.ope.mapping import Formula, Number
 from sim.ope.mapping_reader import parse_mapping, read_mapping
 from sim.ope.policies import candidate_of
-from sim.ope.run import check
 from sim.replay.errors import BadMapping
 from tests.sim.ope_log import MAPPING
 
@@ -163,5 +162,7 @@ def test_policies_that_the_mapping_cannot_serve() -> None:
     with pytest.raises(BadMapping, match="there is no 'nobody', only mine"):
         candidate_of("nobody", parse_mapping(MAPPING))
     slate = parse_mapping({"slate": SLATE, "policies": MAPPING["policies"]})
-    with pytest.raises(BadMapping, match="has no slates"):
-        check(candidate_of("mine", slate), slate)
+    with pytest.raises(BadMapping, match="columns: unknown"):  # places name the columns of their shares
+        candidate_of("theirs", slate)
+    with pytest.raises(BadMapping, match=r"there is no 'nobody', only mine.*, uniform, logged, columns"):
+        candidate_of("nobody", slate)

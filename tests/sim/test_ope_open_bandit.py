@@ -19,11 +19,12 @@ import pytest
 
 from experiments.off_policy.estimators import Estimator, Settings, estimate
 from experiments.off_policy.terms import FloatArray, terms
+from sim.ope.dealing import Options
 from sim.ope.loading import load
 from sim.ope.logged import Logged
 from sim.ope.mapping_reader import read_mapping
 from sim.ope.policies import candidate_of
-from sim.ope.run import Options, run
+from sim.ope.run import run
 from tests.experiments.off_policy_loops import by_loops, ess_of
 
 ROOT = Path(__file__).parents[2]
