@@ -32,6 +32,7 @@ from benchmarks.parts import (
     profile,
     reports,
     simulation,
+    whole_year,
 )
 from benchmarks.wrk import BenchmarkFailed, find_wrk
 
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "allocation": allocation.allocation,
     "contextual": contextual.contextual,
     "simulation": simulation.simulation,
+    "whole_year": whole_year.whole_year,
     "off_policy": off_policy.off_policy,
     "peers": peers.peers,
     "profile": profile.profile,

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.parts.simulation import from_textbook, over
+from benchmarks.parts.whole_year import growth
 from benchmarks.results import Results
 
 Data = dict[str, Any]
@@ -132,6 +133,15 @@ def _simulated(label: str, name: str, at_least: float) -> Goal:
     )
 
 
+def _year(label: str, smaller: int) -> Goal:
+    return Goal(
+        f"CPU per customer of a simulated year of 1 million over one of {label}",
+        "whole_year",
+        lambda data: growth(data, smaller),
+        at_most=1.2,
+    )
+
+
 GOALS = [
     _path("assign, new unit, SQLite", "assign", "new", 1.0),
     _path("assign, known unit, SQLite", "assign", "known", 1.2),
@@ -216,6 +226,15 @@ GOALS = [
         "simulation",
         lambda data: data["runs"]["compiled"]["rss_mb"],
         at_most=200,
+        unit=" MB",
+    ),
+    _year("10,000", 10_000),
+    _year("100,000", 100_000),
+    Goal(
+        "resident memory of a simulated year of 1 million customers",
+        "whole_year",
+        lambda data: data["runs"]["1000000"]["rss_mb"],
+        at_most=1000,
         unit=" MB",
     ),
     _peer("assign, new unit, over unleash-server", "unleash", 4),

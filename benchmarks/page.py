@@ -47,6 +47,7 @@ SECTIONS = (
     ("allocation", "Allocation", sections.allocation),
     ("contextual", "Decisions by context", sections.contextual),
     ("simulation", "Simulated decisions", sections.simulation),
+    ("whole_year", "A simulated year", sections.whole_year),
     ("off_policy", "Off-policy evaluation", sections.off_policy),
     ("peers", "Peers, side by side", sections.peers),
 )

@@ -272,6 +272,26 @@ def simulation(data: dict[str, Any]) -> list[str]:
     ]
 
 
+def whole_year(data: dict[str, Any]) -> list[str]:
+    """A simulated year at three numbers of customers."""
+    rows = [
+        "One replication of the scenario `whole_year` (365 days, three segments, five variants of which one "
+        "comes in summer, weekly steps of the allocator under a delay model with discounting, guardrails and "
+        "ramps, 53 looks at the verdict), in a process of its own. A step and a look cost by the cells they "
+        "read, so with few customers nearly all of the cost is theirs.",
+        "",
+        "| customers | CPU s | least to most | µs per customer | resident MB |",
+        "|---|---|---|---|---|",
+    ]
+    for row in data["runs"].values():
+        low, seconds, high = min(row["cpu_s"]), median(row["cpu_s"]), max(row["cpu_s"])
+        rows.append(
+            f"| {median(row['customers']):,.0f} | {seconds:.1f} | {low:.1f} to {high:.1f} "
+            f"| {median(row['us']):,.0f} | {max(row['rss_mb']):.0f} |"
+        )
+    return rows
+
+
 def peers(data: dict[str, Any]) -> list[str]:
     """Peers beside ours, and what they do not do."""
     rows = [
