@@ -10,35 +10,26 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sim.exports.reading import opened
 from sim.fitting.gathering import Gathered, Order
 from sim.fitting.log import Tells
-from sim.fitting.mapping import Export, FitMapping, UnitKind
-from sim.ope.errors import MissingLibrary
-from sim.replay.errors import BadFile
+from sim.fitting.mapping import FitMapping, UnitKind
 
 ENROLLED = """
-SELECT coalesce(p.person_no, a.unit_no) AS person, a.variant, coalesce(a.segment, '') AS segment, a.at_us
-FROM assignments a LEFT JOIN persons p ON p.unit_no = a.unit_no
-WHERE a.experiment = $experiment AND ($store IS NULL OR a.store = $store)
-ORDER BY a.at_us, a.unit_no, a.period
+SELECT person, variant, coalesce(segment, ''), at_us FROM enrolments ORDER BY at_us, unit_no, period
 """
-REACHED = """
-WITH one AS (SELECT event_no, unnest(unit_nos) AS unit_no, unnest(unit_kinds) AS kinds FROM events
-  WHERE type = 'order' AND ($store IS NULL OR store = $store))
-SELECT DISTINCT coalesce(p.person_no, one.unit_no) AS person, e.order_id, e.occurred_at_us, e.amount_minor,
-  e.cost_minor
-FROM one LEFT JOIN persons p ON p.unit_no = one.unit_no JOIN events e ON e.event_no = one.event_no
-WHERE (one.kinds & CASE WHEN p.person_no IS NULL THEN $kind ELSE 3 END) <> 0
-ORDER BY e.occurred_at_us, e.order_id
+ORDERS = """
+SELECT t.person, o.order_id, o.occurred_at_us, o.amount, o.cost
+FROM touched t JOIN adjusted_orders o ON o.event_no = t.event_no ORDER BY o.occurred_at_us, o.order_id, t.person
 """
 ANSWERS = """
-SELECT coalesce(p.person_no, e.decision_unit_no) AS person, e.type
+SELECT coalesce(p.person_no, e.decision_unit_no), e.type
 FROM events e LEFT JOIN persons p ON p.unit_no = e.decision_unit_no
-WHERE e.experiment = $experiment AND e.type IN ('exposure', 'accept') AND ($store IS NULL OR e.store = $store)
+WHERE e.experiment = $experiment AND e.type IN ('exposure', 'accept')
 """
 REFUNDS = """
-SELECT order_id, occurred_at_us, amount_minor, cost_recovered_minor FROM events
-WHERE type IN ('refund', 'cancel') AND ($store IS NULL OR store = $store) ORDER BY occurred_at_us, event_no
+SELECT order_id, occurred_at_us, amount_minor, cost_recovered_minor FROM refunds
+ORDER BY occurred_at_us, event_no
 """
 
 
@@ -47,12 +38,15 @@ def read_export(path: Path, mapping: FitMapping) -> Gathered:
     wanted, experiment = mapping.export, mapping.experiment
     assert wanted is not None
     assert experiment is not None
-    for part in ("assignments", "events"):
-        if not any((path / part).rglob("*.parquet")):
-            raise BadFile(f"{path} holds no {part}/**/*.parquet: is it what `rialto export --out` wrote?")
-    rows = _queried(path, wanted)
-    if not rows["enrolled"]:
-        raise BadFile(f"{path} holds no enrolment of experiment {wanted.experiment!r}")
+    with opened(
+        path,
+        experiment=wanted.experiment,
+        store=wanted.store,
+        is_customer=wanted.unit is UnitKind.CUSTOMER,
+    ) as export:
+        asked = {"enrolled": ENROLLED, "orders": ORDERS, "refunds": REFUNDS}
+        rows = {name: export.execute(text).fetchall() for name, text in asked.items()}
+        rows["answers"] = export.execute(ANSWERS, {"experiment": wanted.experiment}).fetchall()
     control = experiment.control.key
     others = [one.key for one in experiment.variants if one.key != control]
     found = Gathered(_tells(rows), ZoneInfo(mapping.zone), control, (control, *others))
@@ -90,34 +84,3 @@ def _tells(rows: dict[str, list[tuple[Any, ...]]]) -> Tells:
         goods=False,
         returns=True,
     )
-
-
-def _queried(path: Path, wanted: Export) -> dict[str, list[tuple[Any, ...]]]:
-    try:
-        import duckdb
-    except ImportError:
-        raise MissingLibrary("an export is read by DuckDB: pip install 'rialto[archive]'") from None
-    persons = any((path / "persons").rglob("*.parquet"))
-    with duckdb.connect() as connection:
-        for name in ("assignments", "events", *(("persons",) if persons else ())):
-            files = str(path / name / "**" / "*.parquet").replace("'", "''")
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM "
-                f"read_parquet('{files}', hive_partitioning = true, hive_types_autocast = false)"
-            )
-        if not persons:
-            connection.execute(
-                "CREATE VIEW persons AS SELECT 0::BIGINT AS unit_no, 0::BIGINT AS person_no WHERE false"
-            )
-        named = {
-            "experiment": wanted.experiment,
-            "store": wanted.store,
-            "kind": 2 if wanted.unit is UnitKind.CUSTOMER else 1,
-        }
-        asked = {"enrolled": ENROLLED, "orders": REACHED, "answers": ANSWERS, "refunds": REFUNDS}
-        return {
-            name: connection.execute(
-                text, {key: value for key, value in named.items() if f"${key}" in text}
-            ).fetchall()
-            for name, text in asked.items()
-        }

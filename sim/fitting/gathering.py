@@ -99,6 +99,9 @@ def shop_log(gathered: Gathered, mapping: FitMapping) -> ShopLog:
         for order in orders:
             if order.unit not in gathered.visits:
                 gathered.visits[order.unit] = Visit(order.at_s, known[order.unit].segment)
+    strangers = len((gathered.seen | gathered.took) - gathered.visits.keys())
+    if strangers:
+        gathered.notes["customers with an exposure or a take and no visit, left out"] += strangers
     units = _arrived(gathered, mapping, end_s)
     visits = [gathered.visits[unit] for unit in units]
     arrival = np.array([visit.at_s for visit in visits])
@@ -169,7 +172,7 @@ def _arrived(gathered: Gathered, mapping: FitMapping, end_s: float) -> list[str]
     if last is not None:
         kept &= day <= day_number(last)
     if gathered.variants:
-        known = set(gathered.variants)
+        known = _known_variants(gathered)
         stray = np.array([gathered.visits[unit].variant not in known for unit in keys], bool)
         if stray.any():
             gathered.notes["customers of a variant that the experiment has not, left out"] += int(stray.sum())
@@ -178,6 +181,22 @@ def _arrived(gathered: Gathered, mapping: FitMapping, end_s: float) -> list[str]
     if not len(chosen):
         raise BadFile("nobody came on the days of `arrivals`")
     return [keys[index] for index in chosen[np.argsort(at_s[chosen], kind="stable")].tolist()]
+
+
+def _known_variants(gathered: Gathered) -> set[str]:
+    """The experiment's variants; BadFile where the log has none of them, or nobody of the control."""
+    known, there = set(gathered.variants), {visit.variant for visit in gathered.visits.values()}
+    if not known & there:
+        raise BadFile(
+            f"no customer has a variant of the experiment ({', '.join(gathered.variants)}); the log has "
+            f"{', '.join(sorted(there)[:5])}: say which is which by `variant: {{column: ..., keys: {{...}}}}`"
+        )
+    if gathered.control not in there:
+        raise BadFile(
+            f"nobody in the log got the control {gathered.control!r}, so what offers do cannot be told: "
+            "leave `variant` out of the mapping to fit the shop as it is"
+        )
+    return known
 
 
 def _window(mapping: FitMapping, day: Ints) -> tuple[int, int]:
@@ -196,6 +215,8 @@ def _with_orders(log: ShopLog, orders: list[Order], place: dict[str, int], gathe
     for order in orders:
         unit = place.get(order.unit)
         if unit is None:
+            if order.unit not in gathered.visits:
+                gathered.notes["orders of customers without a visit, left out"] += 1
             continue
         since = order.at_s - log.arrival_s[unit]
         if since < 0:

@@ -124,6 +124,7 @@ class FitMapping:
     currency: str
     delimiter: str
     encoding: str
+    decimal: str | None
     where: Condition
     time: ColumnTime | Clock | None  # None only of an export
     zone: str

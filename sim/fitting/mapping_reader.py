@@ -24,6 +24,7 @@ from sim.fitting.mapping import (
     UnitKind,
     VariantColumn,
 )
+from sim.fitting.numbers import DECIMALS
 from sim.replay.errors import BadMapping
 from sim.replay.mapping import ColumnTime, UnitSource
 from sim.replay.node import Node
@@ -69,7 +70,11 @@ def parse_mapping(data: object, *, name: str) -> FitMapping:
 
 def _build(top: Node, name: str) -> FitMapping:
     file = top.child("file") or Node({}, "file", top.problems)
-    file.only({"delimiter", "encoding"})
+    file.only({"delimiter", "encoding", "decimal"})
+    decimal = None if file.raw("decimal") is None else file.text("decimal")
+    if decimal not in (None, *DECIMALS):
+        file.fault("decimal", 'it is "." or ","')
+        decimal = None
     experiment = _experiment(top)
     currency = top.text("currency", experiment.currency if experiment else "")
     if not is_currency(currency):
@@ -81,6 +86,7 @@ def _build(top: Node, name: str) -> FitMapping:
         currency=currency,
         delimiter=file.text("delimiter", ","),
         encoding=file.text("encoding", "utf-8"),
+        decimal=decimal,
         where=top.condition("where"),
         time=_time(top, zone),
         zone=zone.key,

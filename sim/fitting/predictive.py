@@ -4,7 +4,8 @@ R worlds are drawn from the posterior of the fit, each leaves a log, and every f
 compared with those of the R. Two-sided tail probability of a figure: 2 (1 + k) / (R + 1), k the lesser of the
 numbers of simulated figures that are not above, and not below it. A figure is *bad* if it lies outside all R,
 and further from their mean than z of their standard deviations, z = the two-sided Normal quantile of 0.01 /
-(number of figures): a right world is told bad less than about once in a hundred fits. Figures that the fit
+(number of figures): a right world is to be told bad at most about once in a hundred fits (docs/fitting.md has
+how often it is). Figures that the fit
 rests on say whether estimates are carried over rightly, the others whether the world is of the right kind.
 Source: Gelman, Meng and Stern 1996; Gelman et al., Bayesian Data Analysis (2013), 6.3.
 """
@@ -21,6 +22,8 @@ from sim.fitting.log import Floats
 from sim.fitting.simulating import simulate
 
 LEVEL = 0.01
+NO_MATTER = 1e-3
+"""A figure that is off by less than this part is good, however little it varies."""
 FAMILY_GAP = 10.0
 DAYS = ("traffic_", "weekday_", "conversion_from")
 
@@ -121,7 +124,7 @@ def _check(name: str, observed: float, simulated: Floats, limit: float) -> Check
     tail = min(1.0, 2 * (1 + min(below, above)) / (runs + 1))
     mean, sd = float(simulated.mean()), float(simulated.std(ddof=1)) if runs > 1 else float("inf")
     is_outside = min(below, above) == 0
-    is_bad = is_outside and abs(observed - mean) > limit * sd
+    is_bad = is_outside and abs(observed - mean) > max(limit * sd, NO_MATTER * abs(observed))
     low, high = np.quantile(simulated, [0.025, 0.975]).tolist()
     advice = _advice(name, observed, mean) if is_bad else ""
     return Check(name, observed, mean, low, high, tail, is_bad, advice)

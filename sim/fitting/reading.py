@@ -11,11 +11,12 @@ from experiments.money import exponent
 from sim.fitting.gathering import Gathered, Order, shop_log
 from sim.fitting.log import DAY_S, ShopLog, Tells
 from sim.fitting.mapping import Clock, FitMapping, Kind, Rule
+from sim.fitting.numbers import parse_number
 from sim.ope.table import file_rows
 from sim.replay.errors import BadFile
 from sim.replay.matching import Invoice, Line, match_cancellations
 from sim.replay.source import parse_time
-from sim.replay.values import parse_count, parse_decimal, to_minor
+from sim.replay.values import to_minor
 
 Cells = Mapping[str, str]
 
@@ -102,7 +103,8 @@ class _Reader:
             self._line(rule, cells[rule.order].strip(), unit, at_s, number, cells, is_cancellation=True)
             return
         assert rule.order is not None
-        amount = None if rule.amount is None else self._money(cells[rule.amount], rule.amount, number)
+        # money given back is written below 0 by some shops, above by others
+        amount = None if rule.amount is None else abs(self._minor(cells[rule.amount], rule.amount, number))
         back = nan if rule.recovered is None else self._money(cells[rule.recovered], rule.recovered, number)
         self.refunds.append((cells[rule.order].strip(), at_s, amount, back))
 
@@ -124,9 +126,14 @@ class _Reader:
         if found is None:
             at = datetime.fromtimestamp(at_s, UTC)
             found = self.invoices[key] = Invoice(key, unit, at, number, is_cancellation)
-        quantity = parse_count(cells[rule.quantity], rule.quantity, number)
-        price = parse_decimal(cells[rule.price], rule.price, number)
-        found.lines.append(Line(cells[rule.sku].strip(), -quantity if is_cancellation else quantity, price))
+        quantity, price = (
+            self._count(cells[rule.quantity], rule.quantity, number),
+            self._price(rule, cells, number),
+        )
+        # cancelled goods are counted below 0 by some shops, above by others
+        found.lines.append(
+            Line(cells[rule.sku].strip(), abs(quantity) if is_cancellation else quantity, price)
+        )
 
     @property
     def _matches(self) -> bool:
@@ -138,7 +145,10 @@ class _Reader:
         if not self.rows:
             raise BadFile(f"{self.path.name} holds no row to fit")
         if not found.orders:
-            raise BadFile(f"{self.path.name} holds no order: no row meets a rule of kind order")
+            raise BadFile(
+                f"{self.path.name} holds no order: none of its {self.rows} rows meets a rule of kind order; "
+                "look at its `when`"
+            )
         for match in match_cancellations(self.invoices.values()):
             number = match.order.number if match.order else match.cancellation.number
             amount = float(to_minor(match.amount, self.mapping.currency))
@@ -158,7 +168,9 @@ class _Reader:
             cell = cells[column].strip()
             if cell:
                 return f"{column}:{cell}" if place else cell
-        raise BadFile(f"no unit: column {', '.join(source.columns)} is empty", number)
+        named = ", ".join(source.columns)
+        remedy = f"name a second column (`unit: [{named}, ...]`), or leave such rows out by `where`"
+        raise BadFile(f"no unit: column {named} is empty; {remedy}", number)
 
     def _at(self, rule: Rule, number: int, cells: Cells) -> float:
         given = self.mapping.time
@@ -196,16 +208,33 @@ class _Reader:
         if rule.is_lines:
             assert rule.quantity is not None
             assert rule.price is not None
-            quantity = parse_count(cells[rule.quantity], rule.quantity, number)
-            price = parse_decimal(cells[rule.price], rule.price, number)
-            return float((quantity * price).scaleb(exponent(self.mapping.currency)))
+            quantity = self._count(cells[rule.quantity], rule.quantity, number)
+            return float(
+                (quantity * self._price(rule, cells, number)).scaleb(exponent(self.mapping.currency))
+            )
         return nan if rule.amount is None else self._money(cells[rule.amount], rule.amount, number)
 
+    def _price(self, rule: Rule, cells: Cells, number: int) -> Decimal:
+        assert rule.price is not None
+        return parse_number(cells[rule.price], rule.price, number, self.mapping.decimal)
+
+    def _count(self, cell: str, column: str, number: int) -> int:
+        found = parse_number(cell, column, number, self.mapping.decimal)
+        if found != found.to_integral_value():
+            raise BadFile(f"column {column!r} holds {cell!r} where a whole number is needed", number)
+        return int(found)
+
     def _money(self, cell: str, column: str, number: int) -> float:
-        amount = parse_decimal(cell, column, number)
-        if amount < Decimal(0):
-            raise BadFile(f"column {column!r} holds {cell!r}; money is not below 0", number)
-        return float(to_minor(amount, self.mapping.currency))
+        minor = self._minor(cell, column, number)
+        if minor < 0:
+            fault = f"column {column!r} holds {cell!r}; money is not below 0"
+            raise BadFile(f"{fault}: tell such rows as refunds, by a rule with `when: {column} < 0`", number)
+        return minor
+
+    def _minor(self, cell: str, column: str, number: int) -> float:
+        return float(
+            to_minor(parse_number(cell, column, number, self.mapping.decimal), self.mapping.currency)
+        )
 
 
 def _tells(mapping: FitMapping, *, has_hours: bool = False) -> Tells:

@@ -42,7 +42,7 @@ class ContextType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ColumnTime:
-    """The file has a time column; `format` is `iso`, `unix` or a strptime pattern."""
+    """The file has a time column; `format` is `iso`, `unix`, `unix_ms` or a strptime pattern."""
 
     column: str
     format: str

@@ -114,8 +114,9 @@ def _spread(cells: list[tuple[int, dict[str, str]]], time: SpreadTime) -> list[R
 def parse_time(text: str, time: ColumnTime, row: int) -> datetime:
     """A cell as an instant in UTC."""
     try:
-        if time.format == "unix":
-            return datetime.fromtimestamp(float(parse_decimal(text, time.column, row)), UTC)
+        if time.format in ("unix", "unix_ms"):
+            seconds = float(parse_decimal(text, time.column, row)) / (1 if time.format == "unix" else 1000)
+            return datetime.fromtimestamp(seconds, UTC)
         found = datetime.fromisoformat(text) if time.format == "iso" else datetime.strptime(text, time.format)
         return _in_zone(found, time.zone)
     except (ValueError, OverflowError, OSError):
