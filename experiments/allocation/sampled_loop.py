@@ -20,7 +20,7 @@ update, by about a millionth: above 2^24 units, and with a parameter below 1, al
 
 from collections.abc import Callable
 from importlib import import_module
-from math import ceil, exp, inf, lgamma, log, log1p, sqrt
+from math import ceil, exp, inf, lgamma, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,13 @@ Integers = NDArray[np.int64]
 ALPHA, BETA, MEAN, LOG_NORM, SCALE, ROOT_ALPHA, ROOT_BETA = 0, 1, 2, 3, 4, 5, 6
 """Rows of the posteriors, an array (7, arms): Beta(alpha, beta), its mean, the constant of its density as a
 logarithm and a factor, so that an update needs none, and 1 / sqrt(9 a - 3) of both, for their gamma draws."""
-NOW, FORCED, LEADER, RECORDED, UNIFORMS, NORMALS = 0, 1, 2, 3, 4, 5
-"""Where a run stands, six integers: decisions made, the arm of the next one or -1, the leader for whom a
-challenger is wanted, times recorded, and how many uniforms and normals of those handed in are used."""
-DONE, REFILL, CHALLENGER = 0, 1, 2
-"""Why a run has stopped: at its end, for random numbers, for a challenger by its exact law."""
+NOW, FORCED, RECORDED = 0, 1, 2
+"""Where a run stands, three integers: decisions made, the arm of the next one or -1, times recorded."""
+DONE = -1
 
 _LARGEST = 2.0**24  # units of an arm up to which the envelope serves
 _OVERFULL = 1e100  # above which the factor is taken into the logarithm
+_KEPT = 3 / (4 * 0.8**4) + 1e-9  # see `gamma`; a little more, for rounding
 _VAIN = 256  # draws of a challenger, after which its exact law costs less
 
 
@@ -92,64 +91,79 @@ def learn(arms: Floats, arm: int, success: bool) -> None:
     arms[LOG_NORM, arm], arms[SCALE, arm] = norm, scale
 
 
-def uniform(uniforms: Floats, place: Integers) -> float:
-    """The next in (0, 1]. Past the last one they come round: the decision is made anew then, with more."""
-    place[UNIFORMS] += 1
-    return float(uniforms[int(place[UNIFORMS] - 1) & (len(uniforms) - 1)])
+def uniform(rng: np.random.Generator) -> float:
+    """The next in (0, 1]."""
+    return 1 - rng.random()
 
 
-def gamma(shape: float, root: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
-    """A draw of Gamma(shape, 1), shape >= 1, root = 1 / sqrt(9 shape - 3) (Marsaglia and Tsang 2000)."""
+def gamma(shape: float, root: float, rng: np.random.Generator) -> float:
+    """A draw of Gamma(shape, 1), shape >= 1, root = 1 / sqrt(9 shape - 3) (Marsaglia and Tsang 2000).
+
+    With w = root z and d = shape - 1 / 3 a draw is kept with the probability exp(h), h = 3 d (log(1 + w) - w
+    + w^2 / 2 - w^3 / 3): 3 d times Taylor's remainder, -w^4 / (4 (1 + c)^4), c between 0 and w. From w = -0.2
+    up exp(h) >= 1 + h >= 1 - 3 d w^4 / (4 * 0.8^4), which spares most draws their logarithms.
+    """
     d = shape - 1 / 3
     while True:
-        z = float(normals[int(place[NORMALS]) & (len(normals) - 1)])
-        place[NORMALS] += 1
-        v = 1 + root * z
-        if v <= 0:
+        z = rng.standard_normal()
+        w = root * z
+        if w <= -1:
             continue
-        v = v * v * v
-        u = uniform(uniforms, place)
-        z *= z
-        if u < 1 - 0.0331 * z * z or log(u) < 0.5 * z + d * (1 - v + log(v)):
+        v = (1 + w) * (1 + w) * (1 + w)
+        u = uniform(rng)
+        if w > -0.2 and u < 1 - _KEPT * d * w * w * w * w:
+            return d * v
+        if log(u) < 0.5 * z * z + d * (1 - v + log(v)):
             return d * v
 
 
-def log_gamma(shape: float, uniforms: Floats, normals: Floats, place: Integers) -> float:
+def log_gamma(shape: float, rng: np.random.Generator) -> float:
     """The logarithm of a draw of Gamma(shape, 1), also where the draw itself would be 0."""
     if shape >= 1:
-        return log(gamma(shape, 1 / sqrt(9 * shape - 3), uniforms, normals, place))
-    above = gamma(shape + 1, 1 / sqrt(9 * shape + 6), uniforms, normals, place)
-    return log(above) + log(uniform(uniforms, place)) / shape
+        return log(gamma(shape, 1 / sqrt(9 * shape - 3), rng))
+    above = gamma(shape + 1, 1 / sqrt(9 * shape + 6), rng)
+    return log(above) + log(uniform(rng)) / shape
 
 
-def best_of_draws(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -> int:
+def best_of_draws(arms: Floats, rng: np.random.Generator) -> int:
     """The best arm of one joint draw, all arms drawn, compared by log-odds: near 0 and 1 none tie there."""
     best, most = 0, -inf
     for arm in range(arms.shape[1]):
-        log_odds = log_gamma(arms[ALPHA, arm], uniforms, normals, place)
-        log_odds -= log_gamma(arms[BETA, arm], uniforms, normals, place)
+        log_odds = log_gamma(arms[ALPHA, arm], rng)
+        log_odds -= log_gamma(arms[BETA, arm], rng)
         if log_odds > most:
             best, most = arm, log_odds
     return best
 
 
-def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -> int:
-    """The best arm of one joint draw; by the envelope of the module's docstring where all arms allow it."""
-    first, highest, roughest = 0, -inf, -inf
+def leading(arms: Floats) -> tuple[int, float]:
+    """The arm with the highest mean, and the highest mean of the others."""
+    first, highest, second = 0, -inf, -inf
     for arm in range(arms.shape[1]):
-        if arms[MEAN, arm] > highest:
-            first, highest = arm, arms[MEAN, arm]
-        roughest = max(roughest, arms[LOG_NORM, arm])
-    if roughest == inf:
-        return best_of_draws(arms, uniforms, normals, place)
-    g = gamma(arms[ALPHA, first], arms[ROOT_ALPHA, first], uniforms, normals, place)
-    h = gamma(arms[BETA, first], arms[ROOT_BETA, first], uniforms, normals, place)
+        mean = arms[MEAN, arm]
+        if mean > highest:
+            first, highest, second = arm, mean, highest
+        elif mean > second:
+            second = mean
+    return first, second
+
+
+def best_arm(arms: Floats, first: int, rng: np.random.Generator) -> int:
+    """The best arm of one joint draw; by the envelope of the module's docstring where all arms allow it.
+
+    `first` is the arm drawn outright. An arm that does not allow the envelope is met whatever was drawn, so
+    that all arms are then drawn anew, apart from what led there.
+    """
+    if arms[LOG_NORM, first] == inf:
+        return best_of_draws(arms, rng)
+    g = gamma(arms[ALPHA, first], arms[ROOT_ALPHA, first], rng)
+    h = gamma(arms[BETA, first], arms[ROOT_BETA, first], rng)
     x, y = g / (g + h), h / (g + h)  # y = 1 - x, with all its digits
-    log_x, log_y, per_x, per_y = log(x), log(y), 1 / x, 1 / y
+    log_x, log_y, per_x, per_y = log(x), log(y), (g + h) / g, (g + h) / h
     best = first
     # One uniform serves until an arm is proposed: given that it is above what it was held against, it is
     # uniform over the `left` that remains.
-    u, left = uniform(uniforms, place), 1.0
+    u, left = uniform(rng), 1.0
     for arm in range(arms.shape[1]):
         if arm == first:
             continue
@@ -162,30 +176,34 @@ def best_arm(arms: Floats, uniforms: Floats, normals: Floats, place: Integers) -
                 u -= mass
                 left -= mass
                 continue
-            u, left = uniform(uniforms, place), 1.0
-            step = -log(uniform(uniforms, place)) / slope
+            u, left = uniform(rng), 1.0
+            step = rng.standard_exponential() / slope
             if step >= y:
                 continue
-            held = p * log1p(step * per_x) + q * log1p(-step * per_y) + slope * step
-            if uniform(uniforms, place) > exp(held):
+            log_above, log_below = log(x + step), log(y - step)
+            held = p * (log_above - log_x) + q * (log_below - log_y) + slope * step
+            if rng.standard_exponential() < -held:
                 continue
-            x, y = x + step, y - step
+            x, y, log_x, log_y = x + step, y - step, log_above, log_below
         else:
-            g = gamma(arms[ALPHA, arm], arms[ROOT_ALPHA, arm], uniforms, normals, place)
-            h = gamma(arms[BETA, arm], arms[ROOT_BETA, arm], uniforms, normals, place)
+            if arms[LOG_NORM, arm] == inf:
+                return best_of_draws(arms, rng)
+            g = gamma(arms[ALPHA, arm], arms[ROOT_ALPHA, arm], rng)
+            h = gamma(arms[BETA, arm], arms[ROOT_BETA, arm], rng)
             if g / (g + h) <= x:
                 continue
             x, y = g / (g + h), h / (g + h)
-        best, log_x, log_y, per_x, per_y = arm, log(x), log(y), 1 / x, 1 / y
+            log_x, log_y = log(x), log(y)
+        best, per_x, per_y = arm, 1 / x, 1 / y
     return best
 
 
-def kept_apart(n_arms: int, rules: Rules, uniforms: Floats, place: Integers) -> int:
+def kept_apart(n_arms: int, rules: Rules, rng: np.random.Generator) -> int:
     """The arm for which control's share or a floor keeps this decision, -1 for none."""
     _, control, control_share, floor, _ = rules
     if control_share == 0 or n_arms == 1:
         return -1
-    u = uniform(uniforms, place) - control_share
+    u = uniform(rng) - control_share
     if u <= 0:
         return control
     if u > (n_arms - 1) * floor:
@@ -194,19 +212,19 @@ def kept_apart(n_arms: int, rules: Rules, uniforms: Floats, place: Integers) -> 
     return treatment + 1 if treatment >= control else treatment
 
 
-def decision(arms: Floats, rules: Rules, uniforms: Floats, normals: Floats, place: Integers) -> int:
+def decision(arms: Floats, first: int, rules: Rules, rng: np.random.Generator) -> int:
     """The arm of one decision, or -1 - leader where the leader's challenger was not found in many draws."""
     n_arms = arms.shape[1]
-    arm = kept_apart(n_arms, rules, uniforms, place)
+    arm = kept_apart(n_arms, rules, rng)
     if arm >= 0:
         return arm
     leader = -1
     for _ in range(
         _VAIN
     ):  # the leader's draw stands in here too, since the compiler builds in what is called once
-        arm = best_arm(arms, uniforms, normals, place)
+        arm = best_arm(arms, first, rng)
         if leader < 0:
-            if not rules[0] or n_arms == 1 or uniform(uniforms, place) > 0.5:
+            if not rules[0] or n_arms == 1 or uniform(rng) > 0.5:
                 return arm
             leader = arm
         elif arm != leader:
@@ -223,40 +241,41 @@ def run(
     pulls: Integers,
     regret: Floats,
     place: Integers,
-    uniforms: Floats,
-    normals: Floats,
+    rng: np.random.Generator,
 ) -> int:
-    """Decide, see the reward and learn until times[-1] decisions are made; why it stopped before.
+    """Decide, see the reward and learn until times[-1] decisions are made: DONE, or a leader.
 
+    For a leader a challenger is wanted, by its exact law: whoever calls names it in `place`, and calls again.
     `arms` (7, arms) are the posteriors decisions are made by, `learnt` those after every reward: one and the
     same array where each decision is learnt from at once. `rates` and `pulls` (arms), `times` ascending and
-    `regret` at them, the sum over decisions of the best rate less the arm's; `place` as above. The lengths
-    of `uniforms` in (0, 1] and of `normals` are powers of two. Whoever calls answers a stop and calls again.
+    `regret` at them, the sum over decisions of the best rate less the arm's; `place` as above.
     """
     update_every, most = rules[4], rates[0]
     for k in range(
         len(rates)
     ):  # by hand, as below: what arrays do at once takes Numba seconds and 30 MB to compile
         most = max(most, rates[k])
+    first, second = leading(arms)
     while place[NOW] < times[-1]:
-        used, used_normals, arm = place[UNIFORMS], place[NORMALS], place[FORCED]
+        arm = place[FORCED]
         if arm < 0:
-            arm = decision(arms, rules, uniforms, normals, place)
-        luck = uniform(uniforms, place)
-        if place[UNIFORMS] > len(uniforms) or place[NORMALS] > len(normals):
-            place[UNIFORMS], place[NORMALS] = used, used_normals
-            return REFILL
+            arm = decision(arms, first, rules, rng)
         if arm < 0:
-            place[LEADER] = -1 - arm
-            return CHALLENGER
+            return -1 - arm
         place[FORCED] = -1
         pulls[arm] += 1
-        learn(learnt, arm, luck <= rates[arm])
+        learn(learnt, arm, rng.random() < rates[arm])
         place[NOW] += 1
-        if update_every > 1 and place[NOW] % update_every == 0:
-            for k in range(len(rates)):
-                for row in range(7):
-                    arms[row, k] = learnt[row, k]
+        if update_every == 1:
+            overtaken = arms[MEAN, first] < second if arm == first else arms[MEAN, arm] > second
+        else:
+            overtaken = place[NOW] % update_every == 0
+            if overtaken:
+                for k in range(len(rates)):
+                    for row in range(7):
+                        arms[row, k] = learnt[row, k]
+        if overtaken:
+            first, second = leading(arms)
         if place[NOW] == times[place[RECORDED]]:
             given_away = 0.0
             for k in range(len(rates)):
@@ -288,7 +307,19 @@ def compile_loop() -> Running | None:
     except ImportError:
         return None
     built_in: Any = import_module("numba.extending").register_jitable(forceinline=True)
-    for part in (log_norm, learn, uniform, gamma, log_gamma, best_of_draws, best_arm, kept_apart, decision):
+    parts = (
+        log_norm,
+        learn,
+        uniform,
+        gamma,
+        log_gamma,
+        best_of_draws,
+        leading,
+        best_arm,
+        kept_apart,
+        decision,
+    )
+    for part in parts:
         built_in(part)
     # Divisions follow IEEE 754, as everywhere in NumPy, instead of being looked at one by one.
     options = {"nogil": True, "error_model": "numpy"}

@@ -10,10 +10,6 @@ from experiments.allocation import sampled_loop as loop
 from experiments.allocation.sampled_loop import Floats, Integers, Running
 from experiments.model import PolicyKind
 
-_UNIFORMS, _NORMALS = (
-    8192,
-    4096,
-)  # for about a thousand decisions between ten arms; within a processor's cache
 _AT_ONCE = 1 << 18  # draws that NumPy makes at once: a few MB
 
 
@@ -92,39 +88,12 @@ def play(
     )
     pulls, regret = np.zeros(n_arms, np.int64), np.zeros(len(times))
     true, kept_at = np.array(rates, np.float64), np.array(times, np.int64)
-    place = np.zeros(6, np.int64)
-    place[loop.FORCED], place[loop.UNIFORMS], place[loop.NORMALS] = -1, _UNIFORMS, _NORMALS
-    uniforms, normals = np.empty(_UNIFORMS), np.empty(_NORMALS)
-    why = loop.REFILL
-    while why != loop.DONE:
-        if why == loop.CHALLENGER:
-            place[loop.FORCED] = _challenger(arms, int(place[loop.LEADER]), rng)
-        else:
-            if place[loop.UNIFORMS] == 0 and place[loop.NORMALS] == 0:  # all were too few for one decision
-                uniforms, normals = (
-                    _doubled(uniforms, place, loop.UNIFORMS),
-                    _doubled(normals, place, loop.NORMALS),
-                )
-            fresh = _freed(uniforms, place, loop.UNIFORMS)
-            np.subtract(1.0, rng.random(out=fresh), out=fresh)
-            rng.standard_normal(out=_freed(normals, place, loop.NORMALS))
-        why = run(arms, learnt, rules, true, kept_at, pulls, regret, place, uniforms, normals)
+    place = np.zeros(3, np.int64)
+    place[loop.FORCED] = -1
+    while (leader := run(arms, learnt, rules, true, kept_at, pulls, regret, place, rng)) != loop.DONE:
+        place[loop.FORCED] = _challenger(arms, leader, rng)
     successes = np.rint(learnt[loop.ALPHA] - alpha).astype(np.int64)
     return Played(regret[None], pulls[None], successes[None])
-
-
-def _freed(values: Floats, place: Integers, which: int) -> Floats:
-    """Room for as many as are used, behind those unused: a decision that had begun goes on with them."""
-    left = len(values) - int(place[which])
-    values[:left] = values[place[which] :]
-    place[which] = 0
-    return values[left:]
-
-
-def _doubled(values: Floats, place: Integers, which: int) -> Floats:
-    """Twice as many, those there were unused: with others, decisions that need few would be too many."""
-    place[which] = len(values)
-    return np.concatenate([np.empty(len(values)), values])
 
 
 def _challenger(arms: Floats, leader: int, rng: np.random.Generator) -> int:
