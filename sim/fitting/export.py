@@ -20,7 +20,8 @@ SELECT person, variant, coalesce(segment, ''), at_us FROM enrolments ORDER BY at
 """
 ORDERS = """
 SELECT t.person, o.order_id, o.occurred_at_us, o.amount, o.cost
-FROM touched t JOIN adjusted_orders o ON o.event_no = t.event_no ORDER BY o.occurred_at_us, o.order_id, t.person
+FROM touched t JOIN adjusted_orders o ON o.event_no = t.event_no
+ORDER BY o.occurred_at_us, o.order_id, t.person
 """
 ANSWERS = """
 SELECT coalesce(p.person_no, e.decision_unit_no), e.type

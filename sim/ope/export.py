@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sim.ope.errors import MissingLibrary
+from sim.exports.reading import opened
 from sim.ope.logged import Logged
 from sim.ope.mapping import ExportMapping, ExportMetric, UnitKind
 from sim.ope.table import Texts
@@ -30,13 +29,15 @@ EARNED = {
 
 def read_export(path: Path, wanted: ExportMapping, actions: Sequence[str]) -> Logged:
     """The enrolments of one experiment; BadFile says what the export lacks."""
-    for part in ("assignments", "events"):
-        if not any((path / part).rglob("*.parquet")):
-            raise BadFile(f"{path} holds no {part}/**/*.parquet: is it what `rialto export --out` wrote?")
-    rows = _queried(path, wanted)
+    with opened(
+        path,
+        experiment=wanted.experiment,
+        store=wanted.store,
+        is_customer=wanted.unit is UnitKind.CUSTOMER,
+    ) as export:
+        asked = {"window_us": round(wanted.window.total_seconds() * 1e6)}
+        rows = export.execute(SQL.read_text("utf-8"), asked).fetchnumpy()
     count = len(rows["variant"])
-    if not count:
-        raise BadFile(f"{path} holds no enrolment of experiment {wanted.experiment!r}")
     if wanted.metric is ExportMetric.MARGIN and rows["cost_unknown"].any():
         lacking = int(rows["cost_unknown"].sum())
         raise BadFile(
@@ -64,36 +65,3 @@ def read_export(path: Path, wanted: ExportMapping, actions: Sequence[str]) -> Lo
         allowed=allowed,
         segments=Texts(codes.astype(np.int64), tuple(segments.tolist())),
     )
-
-
-def _queried(path: Path, wanted: ExportMapping) -> dict[str, Any]:
-    try:
-        import duckdb
-    except ImportError:
-        raise MissingLibrary("an export is read by DuckDB: pip install 'rialto[archive]'") from None
-    persons = any((path / "persons").rglob("*.parquet"))
-    with duckdb.connect() as connection:
-        for name in ("assignments", "events", *(("persons",) if persons else ())):
-            files = str(path / name / "**" / "*.parquet").replace("'", "''")
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM "
-                f"read_parquet('{files}', hive_partitioning = true, hive_types_autocast = false)"
-            )
-        if not persons:
-            connection.execute(
-                "CREATE VIEW persons AS SELECT 0::BIGINT AS unit_no, 0::BIGINT AS person_no WHERE false"
-            )
-        asked = {
-            "experiment": wanted.experiment,
-            "store": wanted.store,
-            "window_us": round(wanted.window.total_seconds() * 1e6),
-            "kind": 2 if wanted.unit is UnitKind.CUSTOMER else 1,
-        }
-        stores = connection.execute(
-            "SELECT DISTINCT store FROM assignments WHERE experiment = $1 ORDER BY 1", [wanted.experiment]
-        ).fetchall()
-        if wanted.store is None and len(stores) > 1:
-            known = ", ".join(store for (store,) in stores)
-            said = f"several stores have an experiment {wanted.experiment!r}"
-            raise BadFile(f"{said}: say which by export/store, one of {known}")
-        return connection.execute(SQL.read_text("utf-8"), asked).fetchnumpy()

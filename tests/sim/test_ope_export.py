@@ -12,6 +12,8 @@ import pytest
 
 from experiments.off_policy.estimators import Estimator
 from service.archive.export import Wanted, export
+from sim.fitting.export import read_export as read_for_fit
+from sim.fitting.mapping_reader import parse_mapping as parse_fit_mapping
 from sim.ope.dealing import Options
 from sim.ope.errors import MissingLibrary
 from sim.ope.export import read_export
@@ -64,6 +66,7 @@ def test_an_export_says_what_the_report_says(shop: Shop, tmp_path: Path) -> None
     assert sum(units for units, *_ in expected.values()) > 80
     _decisions_are_those_of_the_ledger(exported)
     _an_evaluation_runs(exported)
+    _a_fit_reads_the_same(exported, shop)
     _what_is_lacking_is_told(exported, tmp_path / "part")
 
 
@@ -99,6 +102,22 @@ def _an_evaluation_runs(exported: Path) -> None:
         found = run(exported, mapping, candidate_of(name, mapping), options)
         assert found.rows == len(load(exported, mapping, None))
         assert all(np.isfinite(one.value or 0.0) for one in found.evaluation.estimates)
+
+
+def _a_fit_reads_the_same(exported: Path, shop: Shop) -> None:
+    """Persons, and the net revenue of whatever they ordered from their first enrolment on."""
+    document = shop.get(f"/v1/experiments/{EXPERIMENT}").json()["document"]
+    export_of = {"experiment": EXPERIMENT, "unit": "customer"}
+    plain = {"currency": document["currency"], "export": export_of, "experiment": document}
+    gathered = read_for_fit(exported, parse_fit_mapping(plain, name="x"))
+    log = read_export(exported, wanted(metric="revenue", window="3650d"), ())
+    assert len(gathered.visits) == len(log)
+    net = sum(
+        order.amount - min(order.refunded, order.amount)
+        for order in gathered.orders.values()
+        if order.unit in gathered.visits and order.at_s >= gathered.visits[order.unit].at_s
+    )
+    assert net == log.rewards.sum() > 0
 
 
 def _what_is_lacking_is_told(exported: Path, part: Path) -> None:

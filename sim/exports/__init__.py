@@ -1,0 +1,1 @@
+"""What `rialto export` wrote, opened for whoever reads an experiment from it."""
