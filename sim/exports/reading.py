@@ -1,7 +1,7 @@
 """One experiment of an export, as views of DuckDB; BadFile says what the export lacks.
 
-Raw ids never leave a ledger, so a person is a number. Order ids are a store's own: what another store did under
-the same id is not seen.
+Raw ids never leave a ledger, so a person is a number. Order ids are a store's own: what another store did
+under the same id is not seen.
 """
 
 from __future__ import annotations
