@@ -123,11 +123,12 @@ def increments(table: Table, inverse: Inverse, treatment: str, control: str) -> 
     above, below = _per_unit(terms), _per_unit(others)
     rows: list[Increment] = []
     for (side, weight), (other, _) in zip(terms, others, strict=True):
-        units, at, base = side.units, first.figure, second.figure
+        known = side.units > 0  # where nobody is anchored yet, as before the first exposure, nothing is added
+        units, at, base = np.where(known, side.units, 1.0), first.figure, second.figure
         lift = at - base + side.residual(at) / (above * units) - other.residual(base) / (below * units)
         variance = side.squares(at) / (above * units) ** 2 + other.squares(base) / (below * units) ** 2
         columns = np.stack([units, weight, lift, variance]).T
-        rows += [Increment(side.places[i], *map(float, columns[i])) for i in np.flatnonzero(weight)]
+        rows += [Increment(side.places[i], *map(float, columns[i])) for i in np.flatnonzero(weight * known)]
     return rows
 
 

@@ -169,6 +169,22 @@ def test_under_a_bandit_it_is_the_aipw_lift_and_wider_than_its_interval():
         assert found.method == "asymptotic, normal mixture of AIPW increments"
 
 
+def test_an_epoch_in_which_nobody_is_anchored_yet_adds_nothing():
+    """Assigned and not exposed, under `anchor: exposure`: its figures would be 0 / 0."""
+    cells, by_epoch = epochs()
+    last = max(by_epoch)
+    unseen = np.zeros(50, dtype=np.int64)
+    more = [cell_of(key, n=50, candidates=KEYS, epoch=last + 1, units=unseen) for key in KEYS]
+    shares = {served_place(cell): by_epoch[min(cell.key.epoch, last)] for cell in (*cells, *more)}
+    found, without = (
+        metrics_of(some, policy=PolicyKind.THOMPSON, epoch_shares=shares)["conversion_rate"]
+        for some in ([*cells, *more], cells)
+    )
+    assert found.figures.sequential == without.figures.sequential
+    assert without.figures.sequential is not None
+    assert without.figures.sequential.value is not None
+
+
 def test_under_a_bandit_without_known_shares_there_is_none():
     found = sequence(metrics_of(epochs()[0], policy=PolicyKind.THOMPSON), "conversion_rate")
     assert (found.value, found.reason) == (None, "propensity_unknown")
