@@ -64,8 +64,9 @@ def entries_of(known: Known) -> tuple[Ints, Ints, Ints]:
         rows = np.flatnonzero(anchor >= 0)
         hour = (known.arrival_us[rows] + anchor[rows]) // HOUR_US
         found.append((rows, np.full(len(rows), _HOURS), 1 + hour))
+        orders = known.order_is_in.sum(axis=0)
         first = np.where(known.order_is_in, known.order_times - anchor, np.iinfo(np.int64).max).min(axis=0)
-        found.append(_aged("converted", known.order_is_in.any(axis=0)[None], first[None], length_us))
+        found.append(_aged("converted", (orders > 0)[None], first[None], length_us))
         slots = ("exposed", known.exposed), ("clicked", known.clicked), ("took", known.took)
         for name, has in slots:
             at_us = getattr(outcomes, f"{name}_us")

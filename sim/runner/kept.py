@@ -4,10 +4,12 @@ The service keeps every product of two features, for metrics that somebody may a
 can, and most of the time and the memory of a large one would go there.
 """
 
+from experiments.allocation.features import Columns
 from experiments.analysis.cuped import COVARIATE
 from experiments.analysis.expected_final import FEATURES
 from experiments.analysis.metrics import metric_definitions
-from experiments.model import Experiment
+from experiments.model import Experiment, PolicyKind
+from sim.runner.contexts import divided
 from sim.runner.moments import Kept, all_pairs
 from sim.runner.vectors import MONTHS, VECTOR
 
@@ -27,10 +29,18 @@ def kept_for(experiment: Experiment) -> Kept:
     """
     definitions = metric_definitions(experiment)
     metrics = {experiment.policy.objective, *VERDICT, *(one.metric for one in experiment.guardrails)}
-    crossed = {"units", COVARIATE, *FEATURES}
-    for key in metrics:
-        for one in (definitions[key], definitions[key].winsorised):
-            crossed |= one.numerator.keys() | one.denominator.keys()
-    pairs = all_pairs([name for name in VECTOR if name in crossed])
+    read = [one for key in sorted(metrics) for one in (definitions[key], definitions[key].winsorised)]
+    terms = [{"units"} | one.numerator.keys() | one.denominator.keys() for one in read]
+    crossed = {COVARIATE, *FEATURES}.union(*terms)
+    names = [name for name in VECTOR if name in crossed]
     squares = tuple((name, name) for name in COUNTED if name not in crossed)
-    return Kept(tuple(name for name in VECTOR if name not in MONTHS or name in crossed), pairs + squares)
+    features = tuple(name for name in VECTOR if name not in MONTHS or name in crossed)
+    kept = Kept(features, all_pairs(names) + squares)
+    if experiment.policy.kind is not PolicyKind.CONTEXTUAL:
+        return kept
+    contexts = [name for name, _ in Columns(experiment.policy.features).all_contexts()]
+    in_context = tuple((context, name) for context in contexts for name in names)
+    parts = [divided([name for name in VECTOR if name in some]) for some in ({"exposed"}, *terms)]
+    weighed = tuple(dict.fromkeys(pair for part in parts for pair in all_pairs(part)))
+    over = tuple(dict.fromkeys(name for part in parts for name in part))
+    return Kept((*features, *contexts, *over), (*kept.pairs, *in_context, *weighed))

@@ -13,9 +13,10 @@ import numpy as np
 
 from experiments.allocation.capping import new_caps
 from experiments.fold import FoldRules
-from experiments.model import Experiment
+from experiments.model import Experiment, PolicyKind
 from experiments.statistics import MONEY_TOTALS, Cell, CellKey
 from sim.runner.batch import Batch, in_portions
+from sim.runner.contexts import with_contexts
 from sim.runner.histograms import count
 from sim.runner.moments import EVERYTHING, Kept, put
 from sim.runner.vectors import MONTHS, Known, orders_until
@@ -28,12 +29,18 @@ ROWS_MAX = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Where customers of a batch are counted: a variant, and a segment where the experiment asks for it."""
+    """Where customers of a batch are counted: a variant, and a segment where the experiment asks for it.
+
+    Under a contextual policy their context, by its name in the vector, and the share they were given, over
+    2^32.
+    """
 
     variant: str
     segment: str
     candidate_set: int
     candidates: frozenset[str]
+    context: str = ""
+    share: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class SimulatedLedger:
         self._entered: list[_Entered] = []
         self._groups = 0
         self._cells: dict[CellKey, Cell] = {}
+        self._has_contexts = experiment.policy.kind is PolicyKind.CONTEXTUAL
 
     @property
     def cells(self) -> list[Cell]:
@@ -108,19 +116,32 @@ class SimulatedLedger:
     def _put(self, cells: Mapping[int, Cell], group: Ints, after: Known, before: Known) -> None:
         """Replace the vectors of before by those of after; `group` of both, one after the other."""
         new, old = after.vectors(self._kept.features), before.vectors(self._kept.features)
-        vectors = {name: np.concatenate([new[name], old[name]]) for name in self._kept.features}
+        vectors = {name: np.concatenate([new[name], old[name]]) for name in new}
+        if self._has_contexts:
+            numbers, place = np.unique(group, return_inverse=True)
+            groups = self._groups_of(numbers.tolist())
+            context = np.array([one.context for _, one in groups])[place]
+            share = np.array([one.share for _, one in groups])[place]
+            vectors = with_contexts(vectors, self._kept.features, context, share)
         sign = np.repeat([1, -1], [len(after.age_us), len(before.age_us)])
         put({number: cell.moments for number, cell in cells.items()}, self._kept, group, vectors, sign)
 
     def _cells_of(self, group: Ints) -> dict[int, Cell]:
         """The cell of each group that occurs, made where there is none yet."""
         cells: dict[int, Cell] = {}
-        entered = iter(self._entered)
-        one = next(entered)
-        for number in np.unique(group).tolist():
-            while number >= one.first + len(one.groups):
-                one = next(entered)
-            place = one.groups[number - one.first]
-            key = CellKey(place.variant, place.segment, place.candidate_set, one.batch.day, one.batch.epoch)
+        numbers: list[int] = np.unique(group).tolist()
+        for number, (batch, place) in zip(numbers, self._groups_of(numbers), strict=True):
+            key = CellKey(place.variant, place.segment, place.candidate_set, batch.day, batch.epoch)
             cells[number] = self._cells.setdefault(key, Cell(key, place.candidates))
         return cells
+
+    def _groups_of(self, numbers: Sequence[int]) -> list[tuple[Batch, Group]]:
+        """The batch and the group of each of the numbers, which rise."""
+        entered = iter(self._entered)
+        one = next(entered)
+        found: list[tuple[Batch, Group]] = []
+        for number in numbers:
+            while number >= one.first + len(one.groups):
+                one = next(entered)
+            found.append((one.batch, one.groups[number - one.first]))
+        return found

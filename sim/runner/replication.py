@@ -4,6 +4,8 @@ Time is simulated; at every step the allocator looks at the cells as the ledger'
 The truth of the world goes into the results and never into a decision.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from experiments.analysis.guardrails import GuardrailState
@@ -14,6 +16,7 @@ from experiments.model import PolicyKind
 from sim.runner.allocating import Allocator
 from sim.runner.arriving import arrivals, rows_of
 from sim.runner.batch import Batch
+from sim.runner.contexts import contexts_of
 from sim.runner.kept import kept_for
 from sim.runner.ledger import Group, SimulatedLedger
 from sim.runner.outcome import Look, Replication
@@ -36,7 +39,8 @@ class _Run:
         self._settings, self._scenario = settings, scenario
         self._world, self._experiment = scenario.world, scenario.experiment
         self._keys = tuple(effect.variant for effect in self._world.effects)
-        is_split = self._experiment.policy.kind is PolicyKind.SEGMENT
+        self._contexts = contexts_of(self._experiment, self._world)
+        is_split = self._contexts is not None or self._experiment.policy.kind is PolicyKind.SEGMENT
         self._segments = [one.key for one in self._world.segments] if is_split else [""]
         self._streams = streams(settings.seed, number)
         here = frozenset(self._keys) - frozenset(scenario.arrives)
@@ -82,9 +86,8 @@ class _Run:
         u = self._streams.assignment.random(len(customers))
         of_segment = customers.segment if len(self._segments) > 1 else np.zeros(len(customers), np.int64)
         place = np.zeros(len(customers), np.int64)
-        for index, segment in enumerate(self._segments):
-            shares = version.shares_for(keys, segment=segment if segment in version.segments else None)
-            self._served[version.epoch, frozenset(keys), segment] = {k: shares[k] / WHOLE for k in keys}
+        of_segments = [self._shares(keys, index) for index in range(len(self._segments))]
+        for index, shares in enumerate(of_segments):
             edges = np.cumsum([shares[key] for key in keys][:-1]) / WHOLE
             rows = of_segment == index
             place[rows] = np.searchsorted(edges, u[rows], side="right")
@@ -96,12 +99,29 @@ class _Run:
         batch = Batch(
             self._settings.date(customers.day), version.epoch, midnight_us, customers, relevant, group
         )
-        self._ledger.enter(batch, self._groups(keys))
+        self._ledger.enter(batch, self._groups(keys, of_segments))
         self._tally.assigned(customers.day, np.zeros_like(arm), customers, arm, what)
 
-    def _groups(self, keys: tuple[str, ...]) -> list[Group]:
-        mask = sum(1 << self._keys.index(key) for key in keys)
-        return [Group(key, name, mask, frozenset(keys)) for name in self._segments for key in keys]
+    def _shares(self, keys: tuple[str, ...], index: int) -> dict[str, int]:
+        """The shares of a segment over 2^32, by its context where there is one; noted for the report."""
+        version, segment = self._allocator.version, self._segments[index]
+        row = None if self._contexts is None else self._contexts.rows[index]
+        shares = version.shares_for(keys, segment=segment if segment in version.segments else None, row=row)
+        if version.contextual is None:
+            place = "" if self._contexts is not None else segment
+            self._served[version.epoch, frozenset(keys), place] = {k: shares[k] / WHOLE for k in keys}
+        return shares
+
+    def _groups(self, keys: tuple[str, ...], of_segments: Sequence[Mapping[str, int]]) -> list[Group]:
+        """The groups of all segments and variants; contexts share the cells of a variant."""
+        mask, present = sum(1 << self._keys.index(key) for key in keys), frozenset(keys)
+        if self._contexts is None:
+            return [Group(key, name, mask, present) for name in self._segments for key in keys]
+        return [
+            Group(key, "", mask, present, context, shares[key])
+            for context, shares in zip(self._contexts.names, of_segments, strict=True)
+            for key in keys
+        ]
 
     def _look(self, day: int) -> Look:
         """The verdict, as the report would give it when the day ends."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.model import PolicyKind
+from sim.runner.contexts import contexts_of
 from sim.runner.errors import NotSimulated
 from sim.runner.executors import Executor
 from sim.runner.outcome import Replication
@@ -58,8 +58,7 @@ def replicate_alone(settings: RunSettings, number: int) -> tuple[Replication, ..
 def refuse(settings: RunSettings) -> None:
     """What the runner cannot do, said before it begins."""
     experiment = settings.scenario.experiment
-    if experiment.policy.kind is PolicyKind.CONTEXTUAL:
-        raise NotSimulated("policy contextual", "simulate segment, or drive a service that has it")
+    contexts_of(experiment, settings.scenario.world)
     if settings.evaluation is Evaluation.SAMPLED:
         if settings.scenario.arrives:
             raise NotSimulated("variants that come later by sampling", "take --evaluation shares")
