@@ -42,7 +42,8 @@ INTERRUPTED = 130
     help="Decide by published shares, or by sampling from the posteriors (no guardrails or caps).",
 )
 @click.option(
-    "--cadence", help="How often the allocator looks, as 1d or 6h; the experiment's own by default."
+    "--cadence",
+    help="How often the allocator looks, as 1d or 6h; the experiment's by default, 120 times if it has none.",
 )
 @click.option("--look-every", default="7d", show_default=True, help="How often the verdict is read.")
 @click.option(

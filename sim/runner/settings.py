@@ -8,10 +8,16 @@ from functools import lru_cache
 import numpy as np
 
 from experiments.fold import DAY_US, micros
+from experiments.model import PolicyKind, PolicySettings
 from sim.worlds.scenario import Scenario
 from sim.worlds.world import World
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNWRITTEN = PolicySettings(PolicyKind.THOMPSON).cadence
+"""The cadence of a document that leaves it out."""
+STEPS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7))
+LOOKS_MAX = 120
+"""Where the document leaves the cadence out: the shortest of `STEPS` with at most so many looks."""
 CHUNK = 25
 """Replications that are sampled side by side: always the same ones, wherever they are run."""
 
@@ -70,8 +76,16 @@ class RunSettings:
         return range(-(-self.replications // CHUNK))
 
     def step(self) -> timedelta:
-        """Time from one look of the allocator to the next."""
-        return self.cadence or self.scenario.experiment.policy.cadence
+        """Time from one look of the allocator to the next.
+
+        A document that leaves `cadence` out has 60 s, at which a month is 40,000 looks; what a service does
+        for nothing would take a simulation hours and change little.
+        """
+        policy = self.scenario.experiment.policy
+        if self.cadence is not None or policy.cadence != UNWRITTEN:
+            return self.cadence or policy.cadence
+        whole = timedelta(days=self.scenario.days)
+        return next((step for step in STEPS if whole <= LOOKS_MAX * step), STEPS[-1])
 
 
 @dataclass(frozen=True, slots=True)

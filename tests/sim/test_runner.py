@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from experiments.model import PolicyKind
+from experiments.model import PolicyKind, PolicySettings
 from sim.runner.command import run_command
 from sim.runner.errors import LostWorkers, NotSimulated, UnknownExecutor
 from sim.runner.executors import Processes, Serial, executor_of
@@ -212,6 +212,18 @@ def test_steps_of_six_hours_and_a_step_longer_than_a_day() -> None:
     assert np.array_equal(often.customers, seldom.customers)
     changes = [len(np.unique(one.shares[:, 1])) for one in (often, seldom)]
     assert changes[0] > changes[1] >= 2
+
+
+@pytest.mark.parametrize(("days", "looks"), [(4, 96), (5, 120), (6, 24), (90, 90), (365, 52)])
+def test_an_experiment_without_a_cadence_is_looked_at_a_hundred_times(days: int, looks: int) -> None:
+    found = SETTINGS.scenario
+    policy = PolicySettings(found.experiment.policy.kind)
+    plain = replace(found, days=days, experiment=replace(found.experiment, policy=policy))
+    settings = RunSettings(plain)
+    assert sum(len(settings.steps(day)) for day in range(days)) == looks
+    assert replace(settings, cadence=timedelta(minutes=1)).step() == timedelta(minutes=1)
+    written = replace(plain.experiment, policy=replace(policy, cadence=timedelta(minutes=5)))
+    assert RunSettings(replace(plain, experiment=written)).step() == timedelta(minutes=5)
 
 
 def test_an_own_scenario_is_read_from_a_file(tmp_path: Path) -> None:
