@@ -169,8 +169,9 @@ def _of_weights(terms: Terms, labels: Labels, mean: float, error: float, ess: fl
         severity = (
             Severity.REFUSE if off > max(MEAN_OFF_REFUSED, MEAN_ERRORS_REFUSED * error) else Severity.WARN
         )
+        errors = f"{off / error:.3g} standard errors from 1" if error > 1e-12 else "in every row alike, not 1"
         text = (
-            f"the weights' mean is {mean:.4g}, {off / max(error, 1e-300):.3g} standard errors from 1: the "
+            f"the weights' mean is {mean:.4g}, {errors}: the "
             "propensities are not those the log was drawn with, or the candidate goes where it never went"
         )
         findings.append(Finding(severity, Code.MEAN_WEIGHT, text))

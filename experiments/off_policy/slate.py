@@ -34,7 +34,7 @@ from enum import StrEnum
 import numpy as np
 
 from experiments.off_policy.estimators import Estimate, Parts, Reason, of_parts
-from experiments.off_policy.terms import FloatArray, IntArray
+from experiments.off_policy.terms import FloatArray, IntArray, is_probability
 
 
 class SlateEstimator(StrEnum):
@@ -108,5 +108,5 @@ def log_weights(shares: FloatArray, propensities: FloatArray) -> FloatArray:
     >>> log_weights(np.array([0.5, 0.5]), np.array([0.25, 0.0])).tolist()
     [2.0, nan]
     """
-    valid = (propensities > 0.0) & (propensities <= 1.0)
+    valid = is_probability(propensities)
     return np.where(valid, shares / np.where(valid, propensities, 1.0), np.nan)

@@ -23,6 +23,17 @@ from numpy.typing import NDArray
 
 from experiments.off_policy.gathering import SUM_TOLERANCE, Asked, BadShares, FloatArray, IntArray, gathered
 
+LEAST = 1e-100
+
+
+def is_probability(propensities: FloatArray) -> NDArray[np.bool_]:
+    """Which can be the probability of something that was done; of 1e-100 and less no weight can be made.
+
+    >>> is_probability(np.array([0.0, 1e-200, 1e-6, 1.0, 1.1, np.nan])).tolist()
+    [False, False, True, True, False, False]
+    """
+    return (propensities > LEAST) & (propensities <= 1.0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
@@ -57,8 +68,8 @@ class Log:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Which propensities can be one: above 0, at most 1."""
-        return (self.propensities > 0.0) & (self.propensities <= 1.0)
+        """Which propensities can be one: above 0 (1e-100, so that weights are finite), at most 1."""
+        return is_probability(self.propensities)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +115,7 @@ def terms(log: Log, shares: FloatArray, predictions: FloatArray | None = None) -
     allowed = np.empty((n, 0), dtype=np.bool_) if log.allowed is None else log.allowed
     asked = Asked(_cube(shares, *shape, "shares"), model, log.actions, places, allowed)
     taken, fitted, expected, wanted, strayed = gathered(asked, n_places)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # where there is no propensity
         weights = np.where(log.valid, taken / log.propensities, np.nan)
     seen = np.bincount(places * k + log.actions, minlength=wanted.size).reshape(wanted.shape)
     return Terms(
@@ -135,7 +146,7 @@ def terms_of_taken(log: Log, shares: FloatArray) -> Terms:
     if len(wrong):
         raise BadShares(int(wrong[0]), f"a share of {shares[wrong[0]]:g}; shares are from 0 to 1")
     bare = terms(log, np.full((1, log.n_actions), 1.0 / log.n_actions))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # where there is no propensity
         weights = np.where(log.valid, shares / log.propensities, np.nan)
     return replace(bare, weights=weights, wanted=bare.taken, strayed=0.0)
 

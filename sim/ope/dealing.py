@@ -20,6 +20,10 @@ from sim.replay.errors import BadFile
 ENTRIES = 4_000_000
 """Rows times actions of one slice: 32 MB an array."""
 
+NO_FOLDS = (
+    "a log of one unit has only --estimators replay,ips,clipped_ips,snips of a policy that does not learn"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -60,7 +64,9 @@ def deal(
     try:
         return Dealt(earlier, rows, folds_of(len(rows), units, options.folds, rng=rng), options.folds)
     except ValueError as error:
-        raise BadFile(f"the log cannot be dealt out: {error}; take fewer --folds") from error
+        groups = len(rows) if units is None else 1 + int(units.max())
+        remedy = "take fewer --folds" if groups > 1 else NO_FOLDS
+        raise BadFile(f"the log cannot be dealt out: {error}; {remedy}") from error
 
 
 def policy_terms(

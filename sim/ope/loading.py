@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from sim.ope.export import read_export
 from sim.ope.logged import Logged, logged
 from sim.ope.mapping import ContextKind, LogMapping
@@ -32,7 +34,7 @@ def load(
     assert mapping.reward is not None
     contexts = context_columns(mapping)
     texts = {mapping.action, mapping.unit, mapping.position, mapping.segment, *contexts[ContextKind.CATEGORY]}
-    texts |= {mapping.time.column if mapping.time else None}
+    texts |= {mapping.time.column if mapping.time else None, mapping.decision}
     texts |= {mapping.candidates.column if mapping.candidates else None}
     wanted = Wanted(
         numbers={
@@ -57,5 +59,15 @@ def context_columns(mapping: LogMapping) -> Mapping[ContextKind, list[str]]:
 
 
 def table_of(path: Path, mapping: LogMapping, wanted: Wanted) -> Table:
-    """The table of a file."""
-    return read_table(path, wanted, mapping.where, mapping.delimiter, mapping.encoding)
+    """The table of a file; BadFile where a decision stands twice."""
+    table = read_table(path, wanted, mapping.where, mapping.delimiter, mapping.encoding)
+    if mapping.decision is not None:
+        decisions = table.texts[mapping.decision]
+        _, first = np.unique(decisions.codes, return_index=True)
+        if len(first) < len(table.rows):
+            again = int(np.setdiff1d(np.arange(len(table.rows)), first)[0])
+            code = int(decisions.codes[again])
+            earlier = int(table.rows[np.argmax(decisions.codes == code)])
+            said = f"column {mapping.decision!r} holds {decisions.labels[code]!r} again, as row {earlier}"
+            raise BadFile(f"{said}: keep one row of each decision", int(table.rows[again]))
+    return table

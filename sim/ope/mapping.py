@@ -127,6 +127,7 @@ class LogMapping:
     slate: SlateMapping | None
     export: ExportMapping | None
     unit: str | None
+    decision: str | None
     position: str | None
     time: ColumnTime | None
     candidates: Candidates | None

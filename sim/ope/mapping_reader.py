@@ -32,10 +32,11 @@ from sim.replay.values import decimal_or_none
 TOP_LEVEL = frozenset(
     {
         *("file", "where", "action", "propensity", "reward", "slate", "export", "unit", "position", "time"),
-        *("candidates", "actions", "segment", "context", "policies"),
+        *("candidates", "actions", "segment", "context", "policies", "decision"),
     }
 )
 POLICY_KINDS = ("uniform", "logged", "columns", "fixed", "thompson", "top_two", "segment", "contextual")
+OF_FILES = ("file", "where", "unit", "time", "segment", "context", "decision")
 OF_ROWS = ("action", "propensity", "reward", "position", "candidates")
 
 
@@ -78,6 +79,10 @@ def _build(top: Node) -> LogMapping:
         for key in OF_ROWS[0 if len(kinds) > 1 else 1 :]:
             if top.raw(key) is not None and not (key == "reward" and kinds == ["slate"]):
                 top.fault(key, "goes with action, not with slate or export")
+    if kinds == ["export"]:
+        for key in OF_FILES:
+            if top.raw(key) is not None:
+                top.fault(key, "goes with a file of rows; an export knows its own")
     return LogMapping(
         delimiter=file.text("delimiter", ","),
         encoding=file.text("encoding", "utf-8"),
@@ -88,6 +93,7 @@ def _build(top: Node) -> LogMapping:
         slate=_slate(top),
         export=_export(top.child("export")),
         unit=_column(top, "unit"),
+        decision=_column(top, "decision"),
         position=_column(top, "position"),
         time=_time(top.child("time")),
         candidates=_candidates(top),

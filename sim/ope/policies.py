@@ -107,9 +107,9 @@ def _learning(name: str, entry: PolicyEntry, node: Node, mapping: LogMapping) ->
     training = node.choice("train", Training, Training.CROSS_FITTED)
     if training is Training.NONE:
         node.fault("train", "say cross_fitted or earlier")
-    if training is Training.EARLIER and mapping.time is None:
+    if training is Training.EARLIER and mapping.time is None and mapping.export is None:
         node.fault("train", "earlier needs the mapping's time")
-    if entry.kind == "segment" and mapping.segment is None:
+    if entry.kind == "segment" and mapping.segment is None and mapping.export is None:
         node.fault("kind", "a policy by segment needs the mapping's segment, a column")
     learnt = learnt_policy(entry.kind, node, entry.path, mapping)
 

@@ -121,7 +121,11 @@ def _wanted(mapping: LogMapping, slate: SlateMapping, *, is_columns: bool) -> Wa
     if slate.second.alone is not None:
         numbers |= set(slate.second.alone if is_columns else slate.second.alone[:1])
     texts = {slate.first.action, slate.second.action, mapping.unit, mapping.segment}
-    texts |= {mapping.time.column if mapping.time else None, *contexts[ContextKind.CATEGORY]}
+    texts |= {
+        mapping.decision,
+        mapping.time.column if mapping.time else None,
+        *contexts[ContextKind.CATEGORY],
+    }
     return Wanted(
         numbers=numbers,
         texts={name for name in texts if name is not None},

@@ -16,7 +16,7 @@ import numpy as np
 from experiments.off_policy.estimators import Estimate, Parts, Reason, bootstrap, of_parts
 from experiments.off_policy.overlap import Overlap, overlap
 from experiments.off_policy.slate import SlateEstimator, Slates, log_weights, slate_parts, slate_value
-from experiments.off_policy.terms import FloatArray, IntArray, Terms
+from experiments.off_policy.terms import FloatArray, IntArray, Terms, is_probability
 from sim.ope.dealing import Options, deal, policy_terms, renumbered, said
 from sim.ope.logged import Logged
 from sim.ope.mapping import LogMapping, SlateMapping
@@ -120,8 +120,7 @@ def _estimates(
 def _together(log: SlateLog) -> FloatArray:
     """How likely each slate was as a whole; nan where either place's propensity can be none."""
     both = (log.first.propensities, log.second.propensities)
-    valid = [(one > 0.0) & (one <= 1.0) for one in both]
-    return np.where(valid[0] & valid[1], both[0] * both[1], np.nan)
+    return np.where(is_probability(both[0]) & is_probability(both[1]), both[0] * both[1], np.nan)
 
 
 def _weighed(

@@ -18,10 +18,11 @@ from experiments.off_policy.terms import FloatArray, IntArray
 from sim.replay.conditions import Condition
 from sim.replay.errors import BadFile
 from sim.replay.source import cells, places_of
-from sim.replay.values import parse_decimal
 
 PARQUET_MAGIC = b"PAR1"
 BATCH = 65_536
+LARGEST = 1e140
+"""So that sums of squares of a billion rows are finite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,7 @@ def read_table(path: Path, wanted: Wanted, where: Condition, delimiter: str, enc
         for name, column in numbers.items():
             column.append(_number(values[name], name, number, wanted))
         for name, (codes, labels) in texts.items():
-            codes.append(labels.setdefault(values[name], len(labels)))
+            codes.append(labels.setdefault(values[name].strip(), len(labels)))
     if not kept:
         raise BadFile(f"{path.name} holds no row to evaluate")
     return Table(
@@ -101,9 +102,11 @@ def _number(cell: str, column: str, row: int, wanted: Wanted) -> float:
         found = float(cell)
     except ValueError:
         found = float("nan")
-    return (
-        found if np.isfinite(found) else float(parse_decimal(cell, column, row))
-    )  # which says what is wrong
+    if "_" in cell or not np.isfinite(found):
+        raise BadFile(f"column {column!r} holds {cell!r} where a number is needed", row)
+    if abs(found) > LARGEST:
+        raise BadFile(f"column {column!r} holds {cell!r}, too large a number to be squared", row)
+    return found
 
 
 def _is_parquet(path: Path) -> bool:

@@ -56,11 +56,15 @@ def cells(
     try:
         with _opened(path, encoding) as lines:
             reader = csv.reader(lines, delimiter=delimiter, strict=True)
-            places = places_of(next(reader, []), columns)
+            header = next(reader, [])
+            places = places_of(header, columns)
             for record in reader:
                 if not record:
                     continue
                 number += 1
+                if any(record[len(header) :]):  # or a cell may be its neighbour's
+                    said = f"has {len(record)} cells, more than the header's {len(header)}"
+                    raise BadFile(f"{said}: text with {delimiter!r} in it needs quotes", number)
                 try:
                     yield number, {name: record[place] for name, place in places}
                 except IndexError:
@@ -94,6 +98,9 @@ def places_of(header: list[str], columns: Iterable[str]) -> list[tuple[str, int]
     missing = [name for name in wanted if name not in header]
     if missing:
         raise BadFile(f"no column {', '.join(map(repr, missing))}; the header has {', '.join(header)}", 0)
+    twice = [name for name in wanted if header.count(name) > 1]
+    if twice:
+        raise BadFile(f"the header has {', '.join(map(repr, twice))} more than once; rename all but one", 0)
     return [(name, header.index(name)) for name in wanted]
 
 

@@ -94,13 +94,18 @@ def _an_evaluation_runs(exported: Path) -> None:
     mapping = parse_mapping(
         {
             "export": {"experiment": EXPERIMENT, "unit": "customer"},
-            "policies": {"x": {"kind": "thompson", "control": "none", "burn_in": 5}},
+            "policies": {
+                "x": {"kind": "thompson", "control": "none", "burn_in": 5},
+                "local": {"kind": "segment", "control": "none", "burn_in": 5},
+                "early": {"kind": "thompson", "control": "none", "burn_in": 5, "train": "earlier"},
+            },
         }
     )
     options = Options(estimators=(Estimator.SNIPS, Estimator.DR), folds=2)
-    for name in ("uniform", "logged", "x"):
+    for name in ("uniform", "logged", "x", "local", "early"):
         found = run(exported, mapping, candidate_of(name, mapping), options)
-        assert found.rows == len(load(exported, mapping, None))
+        rows = len(load(exported, mapping, None))
+        assert found.rows == rows if name != "early" else found.rows < rows
         assert all(np.isfinite(one.value or 0.0) for one in found.evaluation.estimates)
 
 

@@ -83,6 +83,7 @@ def test_a_propensity_is_a_column_or_a_number(given: object, found: Number) -> N
         ({"policies": {"x": {"kind": "magic"}}}, "policies/x/kind: 'magic' is none of uniform"),
         ({"policies": {"x": 3}}, "policies/x: a map is needed"),
         ({"export": {"experiment": "x"}, "action": None}, "propensity: goes with action"),
+        ({"export": {"experiment": "x"}, "action": None, "unit": "u"}, "unit: goes with a file of rows"),
     ],
 )
 def test_faults_name_the_field_and_the_remedy(changes: dict[str, Any], told: str) -> None:
