@@ -30,8 +30,8 @@ SCENARIO = Scenario(
     key="late_refunds",
     title="Refunds that come weeks later",
     claim=(
-        "The watch leads in the second week and has less than a tenth of the traffic in the last: once "
-        "the refunds are in, it is cut by guardrail and margin."
+        "The watch leads in the ten days before a refund can be in, and has less than a tenth of the traffic "
+        "in the last week: by then it is cut by guardrail and margin."
     ),
     ground_truth=(
         "Before refunds the watch earns the most of the three; net of them, which come ten to forty days "
