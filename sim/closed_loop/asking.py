@@ -139,8 +139,11 @@ class Asking:
         wrong: list[tuple[str, str, str]] = []
         foretellable = 0
         for unit_id, made in fresh:
+            if version.is_by_context:
+                self.ratio.drawn(made.variant, made.propensity, made.candidates)
+                continue
             shares = version.published(made.candidates, made.segment)
-            if shares is None or version.is_by_context:
+            if shares is None:
                 continue
             counts[made.candidates, made.segment][made.variant] += 1
             if self.is_foretold is not False:

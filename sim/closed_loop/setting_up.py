@@ -118,8 +118,8 @@ def _check_experiment(experiment: Experiment, scenario: Scenario) -> None:
 
 
 def _undrivable(experiment: Experiment) -> Iterator[str]:
-    if experiment.unit is UnitKind.REQUEST:
-        yield "unit request"
+    if experiment.unit is not UnitKind.VISITOR:
+        yield f"unit {experiment.unit}"
     if experiment.reassign_after is not None:
         yield "reassign_after"
     if experiment.audience:

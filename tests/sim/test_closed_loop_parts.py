@@ -195,6 +195,30 @@ def test_the_sample_ratio_by_hand() -> None:
     assert found.p_value() == pytest.approx(2 * (1 - NormalDist().cdf(6.4**0.5)), rel=1e-9)
 
 
+def inverse(rng: np.random.Generator, tilt: float = 0.0) -> SampleRatio:
+    """1,000 units, each with shares of its own, of which that of what was drawn is logged."""
+    found = SampleRatio(["a", "b", "c"])
+    shares = rng.dirichlet([2, 2, 2], 1_000) * 0.9 + 0.1 / 3
+    tilted = shares + tilt * shares.min(axis=1, keepdims=True) * np.array([1, -1, 0])
+    drawn = (rng.random((1_000, 1)) > np.cumsum(tilted, axis=1)).sum(axis=1)
+    for p, arm in zip(shares, drawn.tolist(), strict=True):
+        found.drawn("abc"[arm], float(p[arm]), "abc")
+    return found
+
+
+def test_inverse_propensities_have_the_level_they_say() -> None:
+    """I / sqrt(V) of 150 drives, of the first variant, against the Normal law."""
+    found = [inverse(np.random.default_rng(seed)).off()["a"] for seed in range(150)]
+    assert kstest(found, "norm").pvalue > 1e-3
+
+
+def test_propensities_that_are_not_those_drawn_with_are_found() -> None:
+    """Nine tenths of the smallest share are moved from one variant to another and not logged."""
+    with pytest.raises(Broken, match="inverse propensities"):
+        inverse(np.random.default_rng(1), tilt=0.9).check()
+    inverse(np.random.default_rng(1)).check()
+
+
 def test_as_many_customers_come_as_were_asked_for() -> None:
     settings = DriveSettings("black_friday", customers=5_000, days=3, step=timedelta(hours=2))
     traffic = Traffic(settings, settings.found(), "key")
