@@ -86,7 +86,7 @@ def test_every_promise_holds_by_context(wire: Wire, tmp_path: Path) -> None:
 def test_propensities_by_context_that_are_not_the_shares_are_found(
     files: Ledgers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The planted defect: one offer is drawn with the share of two, and logged with its own; `explain` agrees.
+    """The planted defect: one offer is drawn with the share of two and logged with its own; `explain` agrees.
 
     The store is of another seed than the drive, so that no race gives it away.
     """
