@@ -19,6 +19,7 @@ class People:
 
     group: Ints
     outcomes: Outcomes
+    sent: Outcomes  # the same, with the times at which events are sent
     pre_margin_minor: Ints
     arrival_us: Ints  # since the midnight of the cohort's day
     before_us: Ints  # the age at which each was last looked at, below 0 where it had not arrived
@@ -26,28 +27,38 @@ class People:
 
     def known(self, rules: FoldRules) -> Known:
         """What is known of them now."""
-        return Known(rules, self.outcomes, self.pre_margin_minor, self.arrival_us, self.age_us)
+        return Known(rules, self.outcomes, self.sent, self.pre_margin_minor, self.arrival_us, self.age_us)
 
     def known_before(self, rules: FoldRules) -> tuple[Ints, Known]:
         """The places of those who had arrived when they were last looked at, and what was known of them."""
         rows = np.flatnonzero(self.before_us >= 0)
-        outcomes = part_of(self.outcomes, rows)
+        outcomes, sent = _parts(self.outcomes, self.sent, rows)
         arrival, before = self.arrival_us[rows], self.before_us[rows]
-        return rows, Known(rules, outcomes, self.pre_margin_minor[rows], arrival, before)
+        return rows, Known(rules, outcomes, sent, self.pre_margin_minor[rows], arrival, before)
 
 
 class Batch:
-    """Customers of one day who were assigned under one policy version; those who are settled are let go."""
+    """Customers of one day who were assigned under one policy version; those who are settled are let go.
+
+    `sent` are the outcomes with the times at which their events are sent (`as_sent`).
+    """
 
     def __init__(
-        self, day: date, epoch: int, midnight_us: int, customers: Customers, outcomes: Outcomes, group: Ints
+        self,
+        day: date,
+        epoch: int,
+        midnight_us: int,
+        customers: Customers,
+        outcomes: Outcomes,
+        sent: Outcomes,
+        group: Ints,
     ) -> None:
         self.day, self.epoch, self._midnight_us = day, epoch, midnight_us
         self._arrival_us = customers.arrival_us
         self._pre_margin_minor = customers.pre_margin_minor
-        self._outcomes = outcomes
+        self._outcomes, self._sent = outcomes, sent
         self._group = group
-        times = change_times(outcomes)
+        times = change_times(sent)
         known = times >= 0
         self._who = np.broadcast_to(np.arange(len(customers)), times.shape)[known]
         self._when = times[known] + self._arrival_us[self._who]
@@ -82,7 +93,7 @@ class Batch:
         arrival = self._arrival_us[rows]
         return People(
             self._group[rows] + first,
-            part_of(self._outcomes, rows),
+            *_parts(self._outcomes, self._sent, rows),
             self._pre_margin_minor[rows],
             arrival,
             before_us - arrival,
@@ -110,4 +121,13 @@ def joined(parts: Sequence[People]) -> People:
         return parts[0]
     names = ("group", "pre_margin_minor", "arrival_us", "before_us", "age_us")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return People(outcomes=outcomes_joined([part.outcomes for part in parts]), **arrays)
+    outcomes = outcomes_joined([part.outcomes for part in parts])
+    is_late = any(part.sent is not part.outcomes for part in parts)
+    sent = outcomes_joined([part.sent for part in parts]) if is_late else outcomes
+    return People(outcomes=outcomes, sent=sent, **arrays)
+
+
+def _parts(outcomes: Outcomes, sent: Outcomes, rows: Ints) -> tuple[Outcomes, Outcomes]:
+    """Both of some of the customers; one and the same where nothing is late."""
+    found = part_of(outcomes, rows)
+    return found, found if sent is outcomes else part_of(sent, rows)

@@ -24,6 +24,7 @@ from sim.runner.settings import RunSettings, instant, streams
 from sim.runner.tally import WHOLE, Tally
 from sim.worlds.customers import Customers
 from sim.worlds.outcomes import outcomes
+from sim.worlds.sending import as_sent
 
 
 def replicate(settings: RunSettings, number: int) -> Replication:
@@ -96,9 +97,8 @@ class _Run:
         midnight_us = self._midnight_us(customers.day)
         group = of_segment * len(keys) + place
         relevant = self._ledger.relevant(what)
-        batch = Batch(
-            self._settings.date(customers.day), version.epoch, midnight_us, customers, relevant, group
-        )
+        sent, date = as_sent(self._world, customers, relevant), self._settings.date(customers.day)
+        batch = Batch(date, version.epoch, midnight_us, customers, relevant, sent, group)
         self._ledger.enter(batch, self._groups(keys, of_segments))
         self._tally.assigned(customers.day, np.zeros_like(arm), customers, arm, what)
 

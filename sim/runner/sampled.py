@@ -26,6 +26,7 @@ from sim.runner.tally import Tally
 from sim.worlds.cells import Floats, Ints
 from sim.worlds.customers import Customers, joined
 from sim.worlds.outcomes import outcomes
+from sim.worlds.sending import as_sent
 
 LEFT_OUT = ("guardrails", "ramps", "breakers", "stop rule", "drift", "winsorising", "verdict")
 SAMPLED = (PolicyKind.THOMPSON, PolicyKind.TOP_TWO, PolicyKind.FIXED)
@@ -116,7 +117,8 @@ class _Chunk:
         self._assigned += counts
         date = self._settings.date(day)
         closes_us = micros(closes_at(date, self._definition.horizon, "UTC") - EPOCH)
-        batch = Batch(date, 0, self._settings.start_us + day * DAY_US, customers, what, group)
+        sent = as_sent(self._world, customers, what)
+        batch = Batch(date, 0, self._settings.start_us + day * DAY_US, customers, what, sent, group)
         self._cohorts.append(_Cohort(batch, closes_us, np.zeros_like(self._settled)))
         return counts
 

@@ -70,7 +70,7 @@ class Tally:
         )
         self._harmed[:, day] += np.bincount(run[is_harmful], minlength=runs)
         ages = np.full(len(customers), _LATER_US)
-        final = Known(self._rules, what, customers.pre_margin_minor, customers.arrival_us, ages)
+        final = Known(self._rules, what, what, customers.pre_margin_minor, customers.arrival_us, ages)
         # Sums of a day stay far below 2^53, where floating point is exact
         booked = np.bincount(run, weights=final.totals["margin"], minlength=runs)
         self._booked[:, day] += np.rint(booked).astype(np.int64)

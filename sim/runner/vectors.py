@@ -51,12 +51,13 @@ Flags = NDArray[np.bool_]
 class Known:
     """Customers and what happens to them, with the age at which they are looked at.
 
-    `age_us` since the arrival, (n,); an event is known once it is not younger. A negative age is somebody
-    who has not arrived.
+    `age_us` since the arrival, (n,); an event is known once it has been sent by then (`sent` has the times of
+    that, `outcomes` those at which things happen). A negative age is somebody who has not arrived.
     """
 
     rules: FoldRules
     outcomes: Outcomes
+    sent: Outcomes
     pre_margin_minor: Ints
     arrival_us: Ints  # since the midnight of the cohort's day
     age_us: Ints
@@ -66,13 +67,13 @@ class Known:
         """Since the arrival; -1 where there is none yet."""
         if self.rules.experiment.anchor is Anchor.ASSIGNMENT:
             return np.where(self.age_us >= 0, 0, -1)
-        return np.where(self._seen(self.outcomes.exposed_us), self.outcomes.exposed_us, -1)
+        return np.where(self._seen("exposed_us"), self.outcomes.exposed_us, NEVER)
 
     @cached_property
     def order_times(self) -> Ints:
         """Of the first and the later orders, (1 + periods, n), -1 where not known."""
-        times = np.vstack([self.outcomes.order_us, self.outcomes.repeat_us])
-        return np.where(self._seen(times), times, -1)
+        times, sent = (np.vstack([one.order_us, one.repeat_us]) for one in (self.outcomes, self.sent))
+        return np.where((times >= 0) & (sent <= self.age_us), times, NEVER)
 
     @cached_property
     def order_is_in(self) -> Flags:
@@ -82,22 +83,22 @@ class Known:
     @cached_property
     def is_refunded(self) -> Flags:
         """Whether the first order is known to have come back."""
-        return self._seen(self.outcomes.refund_us)
+        return self._seen("refund_us")
 
     @cached_property
     def exposed(self) -> Flags:
         """Exposed within the window."""
-        return self._in_window(np.where(self._seen(self.outcomes.exposed_us), self.outcomes.exposed_us, -1))
+        return self._happened("exposed_us")
 
     @cached_property
     def clicked(self) -> Flags:
         """Exposed, and clicked within the window."""
-        return self._answered(self.outcomes.clicked_us)
+        return self._answered("clicked_us")
 
     @cached_property
     def took(self) -> Flags:
         """Exposed, and accepted within the window."""
-        return self._answered(self.outcomes.took_us)
+        return self._answered("took_us")
 
     @cached_property
     def totals(self) -> dict[str, Ints]:
@@ -118,8 +119,7 @@ class Known:
         """Feature -> (n,) integers, as `fold_unit` would find them; months only where they are asked for."""
         found, is_unit = self.outcomes, self.anchor_us >= 0
         orders = self.order_is_in.sum(axis=0)
-        rated = self._in_window(np.where(self._seen(found.rated_us), found.rated_us, -1))
-        carts = self._in_window(np.where(self._seen(found.cart_us), found.cart_us, -1))
+        rated, (carts, abandoned) = self._happened("rated_us"), self._carts()
         first, totals = self.order_is_in[0], self.totals
         scores = np.array([round(FIXED_POINT * score / RATING_TOP) for score in range(RATING_TOP + 1)])
         vector = {
@@ -136,7 +136,7 @@ class Known:
             "margin": totals["margin"],
             "refund_loss": (first & self.is_refunded) * (found.refunded_minor - found.recovered_minor),
             "carts": carts.astype(np.int64),
-            "abandoned": (carts & self._seen(found.abandoned_us)).astype(np.int64),
+            "abandoned": abandoned.astype(np.int64),
             "rating_sum": np.where(rated, scores[np.clip(found.rating, 0, RATING_TOP)], 0),
             "ratings": rated.astype(np.int64),
             "pre_margin": np.where(is_unit, self.pre_margin_minor, 0),
@@ -144,15 +144,35 @@ class Known:
         vector |= self._capped()
         return vector if set(MONTHS).isdisjoint(features) else vector | self._horizons()
 
-    def _seen(self, at_us: Ints) -> Flags:
-        return (at_us >= 0) & (at_us <= self.age_us)
+    def _seen(self, name: str) -> Flags:
+        sent = getattr(self.sent, name)
+        return (sent >= 0) & (sent <= self.age_us)
+
+    def _happened(self, name: str) -> Flags:
+        """Known to have happened in the window."""
+        return self._in_window(np.where(self._seen(name), getattr(self.outcomes, name), NEVER))
+
+    def _carts(self) -> tuple[Flags, Flags]:
+        """Who is known to have opened a cart in the window, and who to have left it.
+
+        A cart that is told of only by its abandonment was opened then, as far as anybody can know; an order
+        that comes soon after that would seem to close it.
+        """
+        found = self.outcomes
+        is_open, is_left = self._seen("cart_us"), self._seen("abandoned_us")
+        opened_us = np.where(is_open, found.cart_us, np.where(is_left, found.abandoned_us, NEVER))
+        carts = self._in_window(opened_us)
+        until_us = np.where(is_open, found.abandoned_us, 2 * found.abandoned_us - found.cart_us)
+        ordered = (self.order_times[0] >= 0) & (self.order_times[0] < until_us)
+        return carts, carts & is_left & ~ordered
 
     def _in_window(self, at_us: Ints) -> Flags:
         anchor = self.anchor_us
         return (anchor >= 0) & (at_us >= anchor) & (at_us < anchor + self.rules.window_us)
 
-    def _answered(self, at_us: Ints) -> Flags:
-        return self.exposed & self._seen(at_us) & (at_us < self.anchor_us + self.rules.window_us)
+    def _answered(self, name: str) -> Flags:
+        ends_us = self.anchor_us + self.rules.window_us
+        return self.exposed & self._seen(name) & (getattr(self.outcomes, name) < ends_us)
 
     def _horizons(self) -> dict[str, Ints]:
         """What is counted over months: later orders, and margins."""
@@ -206,8 +226,8 @@ def orders_until(outcomes: Outcomes, window_us: int) -> Outcomes:
     return replace(outcomes, repeat_us=kept[: periods[-1] + 1 if len(periods) else 0])
 
 
-def change_times(outcomes: Outcomes) -> Ints:
+def change_times(sent: Outcomes) -> Ints:
     """When what is known of each customer changes, since the arrival: (changes, n), -1 for never."""
     named = ("exposed_us", "clicked_us", "took_us", "cart_us", "order_us", "refund_us", "abandoned_us")
-    times = [getattr(outcomes, name) for name in (*named, "rated_us")]
-    return np.vstack([np.zeros_like(outcomes.order_us), *times, outcomes.repeat_us])
+    times = [getattr(sent, name) for name in (*named, "rated_us")]
+    return np.vstack([np.zeros_like(sent.order_us), *times, sent.repeat_us])

@@ -1,6 +1,5 @@
 """The events a shop would send of one customer, as the wire has them, with the noise of its world."""
 
-import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,10 +8,29 @@ from sim.worlds.customers import Customers, Row
 from sim.worlds.offers import Effect, Product
 from sim.worlds.outcomes import NEVER, Outcomes
 from sim.worlds.people import RATING_SCALE
+from sim.worlds.sending import SLOTS, sendings
 from sim.worlds.world import World
 
 Event = dict[str, Any]
 Timeline = list[tuple[datetime, Event]]
+
+KINDS = {
+    name: SLOTS.index(field)
+    for name, field in {
+        "exposure": "exposed_us",
+        "click": "clicked_us",
+        "accept": "took_us",
+        "decline": "declined_us",
+        "cart": "cart_us",
+        "abandonment": "abandoned_us",
+        "order": "order_us",
+        "refund": "refund_us",
+        "rating": "rated_us",
+    }.items()
+}
+"""The place of each event's name, as it is told apart within a customer, among the kinds that are sent."""
+AGAIN = "again"
+"""Begins the names of later orders, which end in their period, from 1."""
 
 HISTORY_AGO = timedelta(days=10)
 """When before the arrival the earlier order was, where there was one."""
@@ -39,12 +57,17 @@ def events_of(
     if outcomes.rated_us[i] != NEVER:
         score = {"unit_id": unit_id, "score": int(outcomes.rating[i]), "scale": RATING_SCALE}
         happened.append((int(outcomes.rated_us[i]), "rating", {"type": "rating", **score}))
-    chances = random.Random(float(customers.u[Row.NOISE, i]).hex())
+    kinds = len(SLOTS) + len(outcomes.repeat_us)
+    sent = sendings(world.noise, customers.u[Row.NOISE, i : i + 1], kinds)
     timeline: Timeline = []
     for after_us, name, event in happened:
         when = at + timedelta(microseconds=after_us)
         said = {"event_id": f"{unit_id}-{name}", "occurred_at": when.isoformat(), **event}
-        timeline += [(sent, said) for sent in _sendings(world, when, chances)]
+        kind = KINDS[name] if name in KINDS else len(SLOTS) + int(name.removeprefix(AGAIN)) - 1
+        first = when + timedelta(microseconds=int(sent.late_us[kind, 0]))
+        timeline.append((first, said))
+        if sent.again_us[kind, 0]:
+            timeline.append((first + timedelta(microseconds=int(sent.again_us[kind, 0])), said))
     return sorted(timeline, key=lambda entry: entry[0])
 
 
@@ -119,7 +142,7 @@ def _orders(world: World, customers: Customers, outcomes: Outcomes, i: int, unit
     for period, after_us in enumerate(outcomes.repeat_us[:, i].tolist(), start=1):
         if after_us != NEVER:
             again = _order(world, unit_id, f"-again{period}", money, goods_of(world, skus, None))
-            happened.append((after_us, f"again{period}", again))
+            happened.append((after_us, f"{AGAIN}{period}", again))
     return happened
 
 
@@ -165,14 +188,3 @@ def _divided(total: int, by: Sequence[int]) -> list[int]:
         parts.append(until - before)
         before = until
     return parts
-
-
-def _sendings(world: World, when: datetime, chances: random.Random) -> list[datetime]:
-    """When an event of that instant is sent: then or later, once or twice."""
-    noise = world.noise
-    is_late, by, is_double, gap = (chances.random() for _ in range(4))
-    late = timedelta(hours=by * noise.late_h_max) if is_late < noise.late else timedelta()
-    sent = [when + late]
-    if is_double < noise.duplicates:
-        sent.append(when + late + timedelta(seconds=1 + 59 * gap))
-    return sent

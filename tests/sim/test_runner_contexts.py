@@ -75,7 +75,8 @@ def test_cells_are_those_of_the_fold_with_contexts_and_propensities() -> None:
         midnight_us = micros(MIDNIGHT - EPOCH) + day * DAY_US
         group = customers.segment * len(KEYS) + arm
         ledger.enter(
-            Batch(WORLD.start + timedelta(days=day), day, midnight_us, customers, happened, group), groups
+            Batch(WORLD.start + timedelta(days=day), day, midnight_us, customers, happened, happened, group),
+            groups,
         )
         for i in range(N):
             at = MIDNIGHT + timedelta(days=day, microseconds=int(customers.arrival_us[i]))

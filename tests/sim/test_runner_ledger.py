@@ -35,6 +35,8 @@ from sim.runner.settings import RunSettings
 from sim.worlds.customers import Customers, draw_customers
 from sim.worlds.outcomes import Outcomes, outcomes
 from sim.worlds.scenarios import scenario
+from sim.worlds.sending import as_sent
+from sim.worlds.world import World
 from tests.sim.test_worlds_events import facts_of, timeline_of
 from tests.sim.worlds import WORLD
 
@@ -60,7 +62,9 @@ def day_of(day: int) -> tuple[Customers, Outcomes, np.ndarray]:
     return drawn, outcomes(WORLD, drawn, arm), arm
 
 
-def folded(experiment: Experiment, days: int, now: datetime, caps: dict[str, tuple[int, int]]) -> list[Cell]:
+def folded(
+    experiment: Experiment, days: int, now: datetime, caps: dict[str, tuple[int, int]], world: World = WORLD
+) -> list[Cell]:
     """Cells by `fold_unit`, one customer after the other, from the events that have happened by now."""
     rules = FoldRules(experiment, "UTC", caps)
     cells: dict[CellKey, Cell] = {}
@@ -70,7 +74,7 @@ def folded(experiment: Experiment, days: int, now: datetime, caps: dict[str, tup
             at = MIDNIGHT + timedelta(days=day, microseconds=int(customers.arrival_us[i]))
             if at > now:
                 continue
-            shifted = shift(timeline_of(WORLD, customers, happened, i), at)
+            shifted = shift(timeline_of(world, customers, happened, i), at)
             facts = facts_of(WORLD, [event for when, event in shifted if when <= now])
             enrolment = Enrolment(1, 0, micros(at - EPOCH), KEYS[arm[i]], "", 7, day)
             (found,) = fold_unit(rules, replace(facts, enrolments=[enrolment]))
@@ -91,7 +95,7 @@ def shift(timeline: list, at: datetime) -> list:
 
 
 def simulated(
-    experiment: Experiment, days: int, looks: list[datetime], *, fixes: bool = False
+    experiment: Experiment, days: int, looks: list[datetime], *, fixes: bool = False, world: World = WORLD
 ) -> SimulatedLedger:
     ledger = SimulatedLedger(experiment)
     for day in range(days):
@@ -99,7 +103,8 @@ def simulated(
         order = np.argsort(customers.arrival_us, kind="stable")
         assert len(order) == N
         midnight_us = micros(MIDNIGHT - EPOCH) + day * DAY_US
-        batch = Batch(WORLD.start + timedelta(days=day), day, midnight_us, customers, happened, arm)
+        date, sent = WORLD.start + timedelta(days=day), as_sent(world, customers, happened)
+        batch = Batch(date, day, midnight_us, customers, happened, sent, arm)
         ledger.enter(batch, [Group(key, "", 7, BOTH) for key in KEYS])
     for now in looks:
         ledger.advance(micros(now - EPOCH))
@@ -124,6 +129,23 @@ def test_cells_are_those_of_the_fold_however_often_they_were_looked_at(
     for key, cell in expected.items():
         assert found[key].moments == cell.moments
         assert found[key].histograms == cell.histograms
+
+
+@pytest.mark.parametrize("experiment", [DELAYS, EXPOSED], ids=["delays", "exposure"])
+@pytest.mark.parametrize("after", [timedelta(hours=20), timedelta(days=2), timedelta(days=9)])
+def test_what_is_late_counts_once_it_has_come(experiment: Experiment, after: timedelta) -> None:
+    """Half of the events come up to three days late, some carts after word that they were left."""
+    world = replace(WORLD, noise=replace(WORLD.noise, late=0.5, late_h_max=72, duplicates=0.1))
+    now = MIDNIGHT + after
+    looks = [MIDNIGHT + after * part for part in (0.3, 0.6, 1)]
+    found = {cell.key: cell for cell in simulated(experiment, 2, looks, world=world).cells if cell.moments}
+    expected = {cell.key: cell for cell in folded(experiment, 2, now, {}, world) if cell.moments}
+    assert found.keys() == expected.keys()
+    for key, cell in expected.items():
+        assert found[key].moments == cell.moments
+        assert found[key].histograms == cell.histograms
+    at_once = {cell.key: cell for cell in simulated(experiment, 2, looks).cells}
+    assert any(at_once[key].moments != cell.moments for key, cell in expected.items())
 
 
 def test_caps_are_fixed_once_and_fold_everybody_again() -> None:

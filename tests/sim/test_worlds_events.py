@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.facts import CartFact, Enrolment, OrderFact, RatingFact, Refund, Slot, SlotFact, UnitFacts
 from experiments.fold import FoldRules, fold_unit, micros
@@ -16,6 +17,7 @@ from sim.runner.vectors import Known
 from sim.worlds.customers import Customers, draw_customers
 from sim.worlds.events import Event, events_of, history_of
 from sim.worlds.outcomes import Outcomes, outcomes
+from sim.worlds.sending import hashed
 from sim.worlds.world import Noise, World
 from tests.sim.worlds import WORLD
 
@@ -78,7 +80,7 @@ def facts_of(world: World, events: list[Event]) -> UnitFacts:
 def figures(customers: Customers, happened: Outcomes, window: timedelta, age: timedelta) -> dict[str, Any]:
     rules = FoldRules(Experiment("k", "checkout", "EUR", (), attribution_window=window), "UTC")
     age_us = np.full(len(customers), micros(age))
-    known = Known(rules, happened, customers.pre_margin_minor, customers.arrival_us, age_us)
+    known = Known(rules, happened, happened, customers.pre_margin_minor, customers.arrival_us, age_us)
     return {name: values for name, values in known.vectors().items() if not name.endswith("_capped")}
 
 
@@ -167,3 +169,13 @@ def test_without_a_decision_nothing_names_one() -> None:
         timeline = events_of(WORLD, customers, happened, i, unit_id="u", decision_id=None, at=AT)
         assert not {event["type"] for _, event in timeline} & {"exposure", "click", "accept", "decline"}
         assert not any("decision_id" in event for _, event in timeline)
+
+
+def test_chances_of_sending_are_uniform_and_independent_between_kinds() -> None:
+    n = 50_000
+    chance = np.random.default_rng(8).random(n)
+    u = hashed(chance, np.arange(12)[:, None])
+    assert all(stats.kstest(row, "uniform").pvalue > 1e-4 for row in u)
+    assert stats.kstest(u[0] ** 1.05, "uniform").pvalue < 1e-4, "no power"
+    away = np.corrcoef(np.vstack([u, chance])) - np.eye(13)
+    assert np.abs(away).max() < 5 / np.sqrt(n)

@@ -29,7 +29,7 @@ def features_of(world: World, customers: Customers, arm: int, window: timedelta)
     happened = outcomes(world, customers, np.full(len(customers), arm))
     rules = FoldRules(Experiment("k", "t", "EUR", (), attribution_window=window), "UTC")
     ages = np.full(len(customers), AGES_US)
-    known = Known(rules, happened, customers.pre_margin_minor, customers.arrival_us, ages)
+    known = Known(rules, happened, happened, customers.pre_margin_minor, customers.arrival_us, ages)
     features = {name: values.astype(float) for name, values in known.vectors().items()}
     rated, score = features["ratings"], happened.rating
     features["nps:count"] = rated
