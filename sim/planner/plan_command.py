@@ -118,7 +118,7 @@ def plan(**options: Any) -> None:
     if options["is_json"]:
         click.echo(json.dumps(as_json(found), indent=2, allow_nan=False))
     else:
-        show(found, Console())
+        show(found, Console(width=None if sys.stdout.isatty() else 140))
 
 
 def _check_plot(target: Path) -> None:
