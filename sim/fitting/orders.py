@@ -17,6 +17,8 @@ from sim.worlds.timing import DELAYS, REPEATS, Delay, Repeats
 
 EVERY_DAYS = (28.0, 14.0, 7.0, 3.0, 1.0)
 YEAR, REPEATS_MAX = 364, 52
+PERIOD_SEEN = 0.25
+"""Part of a period that must have been seen of somebody; the last one counts by its part."""
 TWICE_MAX = 0.05
 """Of the periods with an order, those with more than one."""
 WHOLE_WITHIN = 0.005
@@ -200,9 +202,10 @@ def _periods(log: ShopLog) -> Repeats | None:
     after = float(np.floor(np.quantile(waited[first], 0.02)))
     found = None
     for every in EVERY_DAYS:
-        times = int(min(YEAR // every, REPEATS_MAX, (watched - after) // every))
-        if not times:
+        seen = (watched - after) / every
+        if seen < PERIOD_SEEN:
             continue
+        times = int(min(YEAR // every, REPEATS_MAX, np.ceil(seen)))
         found = Repeats(after, every, times)
         period = np.floor((waited - after) / every).astype(np.int64)
         _, orders = np.unique(np.stack([log.later_unit, period]), axis=1, return_counts=True)
