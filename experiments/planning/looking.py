@@ -55,7 +55,7 @@ class Looks:
         up[0] = special.ndtr(start - self.upper)
         if self.lower is not None:
             low[0] = special.ndtr(self.lower - start)
-        relative = tuple(round(one / scale, 12) for one in self.information)  # equal for equal schedules
+        relative = tuple(float(f"{one / scale:.12g}") for one in self.information)  # equal for equal ones
         states = _states(relative, self.upper, self.lower)
         for k, (before, after) in enumerate(pairwise(relative)):
             x, mass = states[k]

@@ -248,6 +248,12 @@ class PlanView(_View, frozen=True, kw_only=True):
     objective: Annotated[str, Meta(description="The metric planned for.")]
     currency: Annotated[str, Meta(description="ISO 4217 code of the minor units.")]
     power: Annotated[float, Meta(description="The power asked.")]
+    is_of_first_shares: Annotated[
+        bool,
+        Meta(
+            description="Whether the experiment's policy moves its shares: this is of those it begins with."
+        ),
+    ]
     control_share: Annotated[float, Meta(description="The control's share of the traffic.")]
     treatment_share: Annotated[float, Meta(description="That of the treatment that has the effect.")]
     effects: Annotated[list[EffectView], Meta(description="In the order asked.")]

@@ -12,7 +12,7 @@ from litestar import Response
 from msgspec import UNSET
 
 from experiments.errors import FieldError
-from experiments.model import Guardrail, MetricKind
+from experiments.model import Guardrail, MetricKind, PolicyKind
 from experiments.planning.baselines import PLANNED, Baseline, Measured, Shop
 from experiments.planning.contrasts import even_split
 from experiments.planning.design import question_of
@@ -53,12 +53,19 @@ async def plan_test(request: AnyRequest) -> Response[bytes]:
         "objective": question.objective,
         "currency": _currency(wanted, store),
         "power": question.power,
+        "is_of_first_shares": _moves_shares(wanted, store),
         "control_share": question.split.control,
         "treatment_share": question.split.treatment,
         "not_planned": [rail.metric for rail in question.guardrails if rail.metric not in planned],
     }
     values = {name: getattr(found, name) for name in type(found).__dataclass_fields__}
     return answer(msgspec.convert({**values, **rest}, PlanView, from_attributes=True))
+
+
+def _moves_shares(wanted: PlanRequest, store: StoreState) -> bool:
+    if wanted.experiment is UNSET:
+        return False
+    return store.experiments[wanted.experiment].experiment.policy.kind is not PolicyKind.FIXED
 
 
 def _question(wanted: PlanRequest, store: StoreState) -> Question:

@@ -44,6 +44,11 @@ class Row:
     planned: EffectPlan
     simulated: Simulated | None
 
+    @property
+    def is_of_first_shares(self) -> bool:
+        """Whether the policy moves its shares, so that its closed form is of those it begins with."""
+        return self.policy != PolicyKind.FIXED
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

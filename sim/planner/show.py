@@ -14,6 +14,7 @@ from experiments.money import exponent
 from experiments.planning.figures import EffectPlan, Plan
 from experiments.planning.guarding import GuardrailPlan
 from experiments.planning.plan import Question
+from sim.planner.rows import SIMULATED as LIVED_THROUGH
 from sim.planner.rows import Answer, Row
 from sim.planner.trials import Simulated
 
@@ -41,6 +42,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
                 "control_share": row.control_share,
                 "policy": row.policy,
                 "plan": asdict(row.planned),
+                "is_of_first_shares": row.is_of_first_shares,
                 "simulated": None if row.simulated is None else asdict(row.simulated),
             }
             for row in answer.rows
@@ -114,6 +116,7 @@ def sentences(answer: Answer) -> Iterator[str]:
         yield from _of_effect(row.planned, question, currency)
         if row.simulated is not None:
             yield _of_simulation(row, row.simulated)
+    yield from _of_policies(answer)
     if found.detectable is not None:
         yield f"The least effect found with a power of {question.power:.0%} then: {found.detectable:+.1%}."
     if found.units_no_difference is not None:
@@ -161,6 +164,22 @@ def _of_effect(one: EffectPlan, question: Question, currency: str) -> Iterator[s
         )
     if one.is_rough:
         yield "These sizes are rough: an arm has fewer than 100 orders."
+
+
+def _of_policies(answer: Answer) -> Iterator[str]:
+    """What the closed form does not know of policies that move their shares."""
+    moved = {row.policy: row.simulated is not None for row in answer.rows if row.is_of_first_shares}
+    for policy, is_simulated in moved.items():
+        told = f"The first table has {policy} with the shares it begins with, as if they stood"
+        if is_simulated:
+            yield f"{told}: what it makes of them is in the second."
+        elif policy in LIVED_THROUGH:
+            yield f"{told}: --replications lives through what it makes of them."
+        else:
+            yield (
+                f"{told}. A plan has no segments and no contexts to simulate it with: what it makes of them"
+                " says `rialto sim run` in a world that has (docs/worlds.md)."
+            )
 
 
 def _of_simulation(row: Row, one: Simulated) -> str:

@@ -237,3 +237,10 @@ def test_asymptotic_sequence_takes_its_half_width() -> None:
     assert units_of_rates(rate(0.1), rate(0.1), HALF, 0.8) is None
     down = units_of_rates(rate(0.08), rate(0.10), HALF, 0.8)
     assert down == pytest.approx(units_of_rates(rate(0.92), rate(0.90), HALF, 0.8), rel=1e-3)
+
+
+def test_looks_that_lie_very_far_apart_are_as_good_as_independent() -> None:
+    """A million million times the units: what was seen before says nothing of it."""
+    p = float(stats.norm.sf(1.5))
+    up, _ = Looks((1.0, 1e14, 1e28), 1.5).crossing(0.0)
+    assert up == pytest.approx([p, p * (1 - p), p * (1 - p) ** 2], abs=1e-6)

@@ -75,6 +75,7 @@ def test_a_plan_is_that_of_the_core_and_as_described(shop: Shop) -> None:
     assert found["effects"][2]["units"] is None
     assert found["guardrails"][0]["kill"]["units_expected"] == told.guardrails[0].kill.units_expected  # type: ignore[union-attr]
     assert (found["currency"], found["not_planned"]) == ("RON", ["nps"])
+    assert not found["is_of_first_shares"]
     spec = shop.client.get("/schema/openapi.json").json()
     schema = spec["paths"]["/v1/plan"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     Draft202012Validator({**schema, "components": spec["components"]}).validate(found)
@@ -86,6 +87,7 @@ def test_an_experiment_brings_its_design_and_the_request_goes_before_it(shop: Sh
     shop.running(policy=policy, attribution_window="1d", guardrails=rails)
     found = shop.post("/v1/plan", request(experiment="checkout-addon")).json()
     assert found["objective"] == "margin_per_unit"
+    assert found["is_of_first_shares"]
     assert (found["control_share"], found["treatment_share"]) == (0.2, 0.8)
     assert (
         found["guardrails"][0]["kill_at_floor"]["units_expected"]

@@ -183,6 +183,17 @@ def test_a_policy_that_is_not_simulated_has_its_closed_form(tmp_path: Path) -> N
     found = told("--experiment", str(file), *MONEY, "--effect", "0.1")
     assert found["rows"][0]["simulated"] is None
     assert found["rows"][0]["plan"]["units"] > 0
+    assert found["rows"][0]["is_of_first_shares"]
+    shown = " ".join(run("--experiment", str(file), *MONEY, "--effect", "0.1").output.split())
+    assert "segment with the shares it begins with, as if they stood. A plan has no segments" in shown
+
+
+def test_what_the_closed_form_does_not_know_of_a_policy_is_said() -> None:
+    for replications, told_so in (("0", "--replications lives through"), ("2", "is in the second")):
+        asked = ("--effect", "0.5", "--policy", "thompson", "--days", "7", "--replications", replications)
+        assert told_so in " ".join(run(*asked).output.split())
+    fixed = run("--effect", "0.5", "--replications", "0").output
+    assert "shares it begins with" not in fixed
 
 
 def test_the_example_of_the_page_is_what_is_printed() -> None:
