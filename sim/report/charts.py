@@ -21,6 +21,7 @@ from sim.report.series import (
     profit,
     published,
     regret,
+    smoothed,
     spread_of,
     variants_of,
 )
@@ -99,12 +100,13 @@ def shares_figures(run: Run) -> list[Html]:
         what = "Share of the customers, day by day" if is_sampled(run) else PUBLISHED
         return [_shares_figure(run, "Who got the traffic", published(run), what)]
     segments = run.settings.scenario.world.segments
+    when = "day by day" if smoothed(run) == 1 else "of the last seven days together"
     return [
         _shares_figure(
             run,
             f"Who got the traffic: {one.key}",
             given_in(run, index),
-            f"Share of the customers of {one.key}, day by day",
+            f"Share of the customers of {one.key}, {when}",
         )
         for index, one in enumerate(segments)
     ]

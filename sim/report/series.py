@@ -13,6 +13,8 @@ from sim.runner.run import Run
 from sim.runner.settings import Evaluation
 from sim.worlds.cells import Floats
 
+MONTHS_D = 90
+"""Runs of more days are drawn by the week where single days are few customers."""
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -98,7 +100,12 @@ def best_single(run: Run, one: Replication) -> Floats:
 
 def is_split(run: Run) -> bool:
     """Whether every segment has shares of its own."""
-    return run.settings.scenario.experiment.policy.kind is PolicyKind.SEGMENT
+    return run.settings.scenario.experiment.policy.kind in (PolicyKind.SEGMENT, PolicyKind.CONTEXTUAL)
+
+
+def smoothed(run: Run) -> int:
+    """Over how many days what segments were given is counted together: a week in a run of months."""
+    return 7 if run.settings.scenario.days > MONTHS_D else 1
 
 
 def is_sampled(run: Run) -> bool:
@@ -112,8 +119,13 @@ def published(run: Run) -> Floats:
 
 
 def given_in(run: Run, segment: int) -> Floats:
-    """The part of a segment's customers that got each variant, by day (R, D, K); 0 where nobody came."""
-    counts = np.array([one.by_segment[:, :, segment] for one in run.replications])
+    """The part of a segment's customers that got each variant, by day (R, D, K); 0 where nobody came.
+
+    Of the last `smoothed` days together: the chances of single days would hide the course of months.
+    """
+    totals = np.cumsum([one.by_segment[:, :, segment] for one in run.replications], axis=1)
+    counts, days = totals.copy(), smoothed(run)
+    counts[:, days:] -= totals[:, :-days]
     return counts / np.maximum(1, counts.sum(axis=2, keepdims=True))
 
 

@@ -181,6 +181,16 @@ def test_a_policy_by_segment_shows_what_each_segment_was_given() -> None:
     assert "At the end: none (control) 10.2 %, socks 81.6 %, pro-shoe 8.2 %." in page_of(split)
 
 
+def test_a_run_of_months_counts_what_segments_were_given_by_the_week(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plain_run(2)
+    monkeypatch.setattr("sim.report.series.MONTHS_D", run.settings.scenario.days - 1)
+    week = given_in(run, 0)
+    for number, one in enumerate(run.replications):
+        for day in range(len(one.customers)):
+            last = one.by_segment[max(0, day - 6) : day + 1, :, 0].sum(axis=0)
+            assert np.allclose(week[number, day], last / last.sum())
+
+
 def test_the_table_of_variants_has_truth_beside_what_was_found() -> None:
     read = Reader(variants_table(plain_run()))
     assert read.text.index("socks") < read.text.index("none (control)") < read.text.index("pro-shoe")
