@@ -206,11 +206,7 @@ class Drive:
         self._traffic.follow(arrivals, shown, [a["decision_id"] for a in first], self._now)
 
     def _look(self, *, is_full: bool) -> None:
-        if is_full:
-            self._set_clock()  # again: carts whose time was up when they came late are given up now
-            self._checks.figures()
-        else:
-            self._checks.counts()
+        self._checks.counts()
         self._asking.ratio.check()
         made = list(self._asking.made)
         if made:
@@ -220,6 +216,9 @@ class Drive:
         if self._kept:
             places = self._sampling.integers(len(self._kept), size=SAMPLED_EVENTS)
             self._checks.sent_again([self._renamed(self._kept[place]) for place in places])
+        if is_full:  # last, so that a drive that stops here has asked the same until now
+            self._set_clock()  # again: carts whose time was up when they came late are given up now
+            self._checks.figures()
 
     def _renamed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Every other order under another event_id: it is known by its order_id all the same."""
