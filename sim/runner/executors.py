@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, Protocol, TypeVar
 
 from sim.runner.errors import LostWorkers, UnknownExecutor
@@ -61,6 +61,7 @@ class Processes:
 
     def _pass(self, job: Job[T], settings: object, numbers: list[int]) -> Iterator[tuple[int, T]]:
         # Spawned, not forked: threads of numerical libraries do not survive a fork
+        others = set(active_children())
         pool = ProcessPoolExecutor(
             min(self._workers, len(numbers)), mp_context=get_context("spawn"), initializer=_leave_interrupts
         )
@@ -70,6 +71,11 @@ class Processes:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
+        except BaseException:
+            # Nobody waits for what is running: a replication of a year takes a minute
+            for worker in set(active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

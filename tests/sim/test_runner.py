@@ -140,6 +140,25 @@ def test_ctrl_c_leaves_what_has_come(tmp_path: Path, serial: Path) -> None:
     assert part.equals(whole.slice(0, len(part)))
 
 
+def sleeps(folder: Path, number: int) -> int:
+    """Number 0 is done at once; all others say who they are, and sleep for longer than any test."""
+    if number:
+        (folder / str(os.getpid())).touch()
+        time.sleep(3600)
+    return number
+
+
+def test_what_is_running_is_not_waited_for_when_a_run_ends_early(tmp_path: Path) -> None:
+    found = Processes(2).run(sleeps, tmp_path, [0, 1, 2])
+    assert next(found) == 0
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.05)
+    pid = int(next(tmp_path.iterdir()).name)
+    found.close()  # type: ignore[attr-defined]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_an_interrupted_command_writes_and_says_so(tmp_path: Path) -> None:
     """Ctrl-C in the terminal: the whole group gets the signal, the workers leave it to the parent."""
     out = tmp_path / "out"
