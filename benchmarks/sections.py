@@ -289,7 +289,10 @@ def whole_year(data: dict[str, Any]) -> list[str]:
             f"| {median(row['customers']):,.0f} | {seconds:.1f} | {low:.1f} to {high:.1f} "
             f"| {median(row['us']):,.0f} | {max(row['rss_mb']):.0f} |"
         )
-    return rows
+    fewer, most = list(data["runs"].values())[-2:]
+    more = median(most["customers"]) - median(fewer["customers"])
+    beyond = 1e6 * (median(most["cpu_s"]) - median(fewer["cpu_s"])) / more
+    return [*rows, "", f"Beyond the first hundred thousand a customer costs {beyond:.0f} µs."]
 
 
 def peers(data: dict[str, Any]) -> list[str]:
