@@ -35,7 +35,7 @@ def test_examples_are_found() -> None:
 def test_an_evaluation_from_python_gives_what_the_page_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering.Compiled, "gather", None)  # the block compiles; others go on without
+    monkeypatch.setattr(gathering.Compiled, "sweep", None)  # the block compiles; others go on without
     (block,) = [one for one in blocks(ROOT / "docs" / "off-policy.md") if one.language == "python"]
     exec(compile(block.text, "docs/off-policy.md", "exec"), {})
     assert capsys.readouterr().out == "0.5\n"

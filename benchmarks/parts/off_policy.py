@@ -69,10 +69,10 @@ def main() -> None:
     values: dict[str, float | None] = {}
     if not compile_gathering():
         raise BenchmarkFailed("Numba is not installed: pip install 'rialto[compiled]'")
-    compiled = Compiled.gather
+    compiled = Compiled.sweep
     for number in range(2 * TRIES_OF_OURS):
         is_compiled = number % 2 == 0
-        Compiled.gather = compiled if is_compiled else None
+        Compiled.sweep = compiled if is_compiled else None
         start = time.process_time()
         log = Log(given["actions"], given["propensities"], given["rewards"], ACTIONS, places=given["places"])
         rows = terms(log, given["shares"], given["predictions"])

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-Gathering = Callable[..., tuple[int, float]]
-"""How `gather` is called, compiled or not."""
+Sweeping = Callable[..., bool]
+"""How `sweep` is called, compiled or not."""
 
 BLOCK = 256
 """Rows taken at once: of 80 actions 160 kB an array, which stays in a processor's own cache."""
@@ -69,10 +69,49 @@ def gathered(asked: Asked, n_places: int) -> Gathered:
     """
     n, k = asked.shares.shape[:2]
     found = np.empty(n), np.empty(n), np.empty(n), np.zeros((n_places, k))
-    bad, strayed = (Compiled.gather or gather_blocks)(*asked, *found)
+    if Compiled.sweep is not None and _swept(Compiled.sweep, asked, *found):
+        return Gathered(*found, 0.0)
+    found[-1][:] = 0.0
+    bad, strayed = gather_blocks(*asked, *found)
     if bad >= 0:
         raise BadShares(bad, _problem(_own(asked.shares[bad : bad + 1], asked.places[bad : bad + 1])[0]))
     return Gathered(*found, strayed)
+
+
+def _swept(
+    sweep: Sweeping,
+    asked: Asked,
+    taken: FloatArray,
+    fitted: FloatArray,
+    expected: FloatArray,
+    wanted: FloatArray,
+) -> bool:
+    """Fill the last four by the loop; False where it does not apply, or a row is to be looked at closely."""
+    n, k, places = asked.shares.shape
+    if asked.allowed.shape[1] or asked.predictions.shape[2] not in (0, places):
+        return False
+    shares, model = _rows(asked.shares), _rows(asked.predictions)
+    if shares is None or model is None:
+        return False
+    masks = np.zeros((places, k, places))
+    masks[np.arange(places), :, np.arange(places)] = 1.0
+    mass = np.zeros((len(wanted), k, places))
+    columns = asked.places if places > 1 else np.zeros(n, dtype=np.int64)
+    is_good = sweep(
+        *(*shares, *model, masks.reshape(places, -1), asked.actions, asked.places, columns),
+        *(taken, fitted, expected, mass.reshape(len(wanted), -1)),
+    )
+    for place in range(len(wanted)):
+        wanted[place] = mass[place, :, place if places > 1 else 0]
+    return is_good
+
+
+def _rows(cube: FloatArray) -> tuple[FloatArray, int] | None:
+    """A cube as one run of numbers and how far its rows lie apart; None where it is not one."""
+    base = cube[:1] if cube.strides[0] == 0 else cube
+    if not base.flags.c_contiguous or base.dtype != np.float64:
+        return None
+    return base.reshape(-1), 0 if cube.strides[0] == 0 else base[:1].size
 
 
 def gather_blocks(
@@ -109,42 +148,51 @@ def gather_blocks(
     return -1, strayed
 
 
-def gather(
+def sweep(
     shares: FloatArray,
+    shares_step: int,
     predictions: FloatArray,
+    predictions_step: int,
+    masks: FloatArray,
     actions: IntArray,
     places: IntArray,
-    allowed: BoolArray,
+    columns: IntArray,
     taken: FloatArray,
     fitted: FloatArray,
     expected: FloatArray,
-    wanted: FloatArray,
-) -> tuple[int, float]:
-    """The same by a loop over rows and actions, for Numba to compile."""
-    n, k, share_places = shares.shape
-    model_places = predictions.shape[2]
-    strayed = 0.0
-    for i in range(n):
-        action, place = actions[i], places[i]
-        own = shares[i, :, place if share_places > 1 else 0]
-        total, bad = 0.0, 0
-        for j in range(k):
-            total += own[j]
-            bad += not own[j] >= 0.0
-            wanted[place, j] += own[j]
-        if bad > 0 or not abs(total - 1.0) <= SUM_TOLERANCE:
-            return i, strayed
-        taken[i] = own[action]
-        if model_places > 0:
-            model = predictions[i, :, place if model_places > 1 else 0]
-            value = 0.0
-            for j in range(k):
-                value += own[j] * model[j]
-            fitted[i], expected[i] = model[action], value
-        if allowed.shape[1] > 0:
-            for j in range(k):
-                strayed += 0.0 if allowed[i, j] else own[j]
-    return -1, strayed
+    mass: FloatArray,
+) -> bool:
+    """The same by a loop over rows, for Numba to compile; False at the first row that may be bad.
+
+    All places of a row are read, since they lie side by side, and those of other places masked: `masks`
+    (P, K P) is 1 at a place's own figures. `mass` (places, K P) sums all. A row is good where its own shares
+    sum to 1 and as much without their signs; what is not a number anywhere in it makes it suspect.
+    """
+    width = masks.shape[1]
+    for i in range(len(actions)):
+        mask, total_mass = masks[columns[i]], mass[places[i]]
+        own = shares[i * shares_step : i * shares_step + width]
+        total = size = value = 0.0
+        at = actions[i] * len(masks) + columns[i]
+        if len(predictions) > 0:  # all in one loop: twice over a row takes a third longer
+            model = predictions[i * predictions_step : i * predictions_step + width]
+            for j in range(width):
+                share = own[j] * mask[j]
+                total += share
+                size += abs(share)
+                value += share * model[j]
+                total_mass[j] += own[j]
+            fitted[i], expected[i] = model[at], value
+        else:
+            for j in range(width):
+                share = own[j] * mask[j]
+                total += share
+                size += abs(share)
+                total_mass[j] += own[j]
+        if not abs(total - 1.0) <= SUM_TOLERANCE or size != total or value != value:
+            return False
+        taken[i] = own[at]
+    return True
 
 
 def _own(figures: FloatArray, places: IntArray) -> FloatArray:
@@ -163,11 +211,11 @@ def _problem(row: FloatArray) -> str:
 class Compiled:
     """What this process has compiled, if anything."""
 
-    gather: Gathering | None = None
+    sweep: Sweeping | None = None
 
 
 def compile_gathering() -> bool:
-    """Compile `gather` for every later log of this process; False where Numba is not installed.
+    """Compile `sweep` for every later log of this process; False where Numba is not installed.
 
     It takes a second or two, less where an earlier process could keep the result beside this file.
     """
@@ -175,15 +223,16 @@ def compile_gathering() -> bool:
         numba: Any = import_module("numba")
     except ImportError:
         return False
-    cube = numba.types.Array(numba.float64, 3, "A", readonly=True)
-    flags = numba.types.Array(numba.boolean, 2, "A", readonly=True)
+    flat = numba.types.Array(numba.float64, 1, "C", readonly=True)
     whole = numba.types.Array(numba.int64, 1, "A", readonly=True)
-    column = numba.float64[::1]
-    signature = numba.types.Tuple((numba.int64, numba.float64))(
-        *(cube, cube, whole, whole, flags), *(column, column, column, numba.float64[:, ::1])
+    column, table = numba.float64[::1], numba.float64[:, ::1]
+    signature = numba.boolean(
+        *(flat, numba.int64, flat, numba.int64, table, whole, whole, whole),
+        *(column, column, column, table),
     )
+    options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
     try:
-        Compiled.gather = numba.njit(signature, cache=True, nogil=True)(gather)
+        Compiled.sweep = numba.njit(signature, cache=True, **options)(sweep)
     except RuntimeError:  # nowhere to keep it
-        Compiled.gather = numba.njit(signature, nogil=True)(gather)
+        Compiled.sweep = numba.njit(signature, **options)(sweep)
     return True

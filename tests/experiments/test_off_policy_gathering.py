@@ -17,39 +17,39 @@ WAYS = ("arrays", "loop", "compiled")
 
 
 @pytest.fixture(scope="module")
-def compiled() -> Iterator[gathering.Gathering]:
-    before = gathering.Compiled.gather
+def compiled() -> Iterator[gathering.Sweeping]:
+    before = gathering.Compiled.sweep
     assert gathering.compile_gathering()
-    assert gathering.Compiled.gather is not None
-    yield gathering.Compiled.gather
-    gathering.Compiled.gather = before
+    assert gathering.Compiled.sweep is not None
+    yield gathering.Compiled.sweep
+    gathering.Compiled.sweep = before
 
 
 @pytest.fixture(params=WAYS)
-def way(
-    request: pytest.FixtureRequest, compiled: gathering.Gathering, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def way(request: pytest.FixtureRequest, compiled: gathering.Sweeping, monkeypatch: pytest.MonkeyPatch) -> str:
     use(request.param, compiled, monkeypatch)
     return request.param
 
 
-def use(way: str, compiled: gathering.Gathering, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {"arrays": None, "loop": gathering.gather, "compiled": compiled}[way]
-    monkeypatch.setattr(gathering.Compiled, "gather", chosen)
+def use(way: str, compiled: gathering.Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"arrays": None, "loop": gathering.sweep, "compiled": compiled}[way]
+    monkeypatch.setattr(gathering.Compiled, "sweep", chosen)
 
 
-def some(n: int, k: int, n_places: int, seed: int) -> Log:
+def some(n: int, k: int, n_places: int, seed: int, *, is_open: bool = True) -> Log:
+    """A log; unless it is open, a fifth of the actions was not allowed."""
     rng = np.random.default_rng(seed)
     places = rng.integers(n_places, size=n)
-    return Log(rng.integers(k, size=n), np.full(n, 1 / k), rng.normal(size=n), k, places=places,
-               allowed=rng.random((n, k)) < 0.8)  # fmt: skip
+    allowed = None if is_open else rng.random((n, k)) < 0.8
+    actions, rewards = rng.integers(k, size=n), rng.normal(size=n)
+    return Log(actions, np.full(n, 1 / k), rewards, k, places=places, allowed=allowed)
 
 
 def plainly(log: Log, shares: np.ndarray, predictions: np.ndarray | None) -> Gathered:
     """By the definitions: a row at a time, in pure Python."""
     n, k = len(log), log.n_actions
     assert log.places is not None
-    assert log.allowed is not None
+    allowed = np.ones((n, k), dtype=np.bool_) if log.allowed is None else log.allowed
     taken, fitted, expected = np.zeros(n), np.zeros(n), np.zeros(n)
     wanted, strayed = np.zeros((1 + int(log.places.max()), k)), 0.0
 
@@ -61,7 +61,7 @@ def plainly(log: Log, shares: np.ndarray, predictions: np.ndarray | None) -> Gat
         own = of(shares, i)
         taken[i] = own[action]
         wanted[log.places[i]] += own
-        strayed += float(own[~log.allowed[i]].sum())
+        strayed += float(own[~allowed[i]].sum())
         if predictions is not None:
             fitted[i], expected[i] = of(predictions, i)[action], of(predictions, i) @ own
     return Gathered(taken, fitted, expected, wanted, strayed)
@@ -78,20 +78,42 @@ def same(found: Terms, plain: Gathered, log: Log) -> None:
 
 @pytest.mark.parametrize("of_shares", ["row", "row and place", "one", "one and place"])
 @pytest.mark.parametrize("of_model", ["none", "row", "row and place", "one"])
-def test_what_is_gathered_is_what_the_definitions_say(way: str, of_shares: str, of_model: str) -> None:
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_is_gathered_is_what_the_definitions_say(
+    way: str, of_shares: str, of_model: str, is_open: bool
+) -> None:
     n, k, n_places = BLOCK + 9, 7, 3
-    rng, log = np.random.default_rng(1), some(n, k, n_places, 2)
+    rng, log = np.random.default_rng(1), some(n, k, n_places, 2, is_open=is_open)
     rows, by_place = 1 if of_shares.startswith("one") else n, of_shares.endswith("place")
-    shares = rng.dirichlet(np.ones(k), (rows, n_places)).transpose(0, 2, 1)
+    shares = np.ascontiguousarray(rng.dirichlet(np.ones(k), (rows, n_places)).transpose(0, 2, 1))
     model = rng.normal(size=(1 if of_model == "one" else n, k, n_places))
     shares = shares if by_place else np.ascontiguousarray(shares[:, :, 0])
-    predictions = {"none": None, "row and place": model}.get(of_model, model[:, :, 1])
+    predictions = {"none": None, "row and place": model}.get(of_model, np.ascontiguousarray(model[:, :, 1]))
     shares.setflags(write=False)  # nothing is written where it is read
     same(terms(log, shares, predictions), plainly(log, shares, predictions), log)
 
 
+def test_what_does_not_lie_in_a_row_is_gathered_all_the_same(way: str) -> None:
+    """Columns side by side, single precision, and what is no number but in another place."""
+    n, k = 300, 4
+    rng, log = np.random.default_rng(6), some(n, k, 2, 7)
+    assert log.places is not None
+    shares = np.ascontiguousarray(rng.dirichlet(np.ones(k), (n, 2)).transpose(0, 2, 1))
+    model = rng.normal(size=(n, k, 2))
+    plain = plainly(log, shares, model)
+    same(terms(log, np.asfortranarray(shares), model), plain, log)
+    same(terms(log, shares, np.asfortranarray(model)), plain, log)
+    other = (np.arange(2) != log.places[:, np.newaxis])[:, np.newaxis, :]
+    holes, unknown = np.where(other, np.nan, shares), np.where(other, np.nan, model)
+    same(terms(log, np.ascontiguousarray(holes), np.ascontiguousarray(unknown)), plain, log)
+    same(terms(log, shares, np.ascontiguousarray(unknown)), plain, log)
+    single = shares.astype(np.float32)
+    found = terms(log, single, model)  # type: ignore[arg-type]
+    assert found.expected == pytest.approx(plain.expected, rel=1e-5, abs=1e-6)
+
+
 def test_every_way_gives_the_same_estimates(
-    compiled: gathering.Gathering, monkeypatch: pytest.MonkeyPatch
+    compiled: gathering.Sweeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, rng = some(500, 6, 2, 3), np.random.default_rng(4)
     shares, model = rng.dirichlet(np.ones(6), 500), rng.normal(size=(500, 6))
@@ -147,10 +169,10 @@ def test_without_numba_or_a_place_to_keep_what_it_compiled_all_goes_on(
 ) -> None:
     import numba
 
-    monkeypatch.setattr(gathering.Compiled, "gather", None)
+    monkeypatch.setattr(gathering.Compiled, "sweep", None)
     monkeypatch.setitem(sys.modules, "numba", None)
     assert not gathering.compile_gathering()
-    assert gathering.Compiled.gather is None
+    assert gathering.Compiled.sweep is None
     asked: list[bool] = []
 
     def as_it_is(function: object) -> object:
@@ -166,4 +188,4 @@ def test_without_numba_or_a_place_to_keep_what_it_compiled_all_goes_on(
     monkeypatch.setattr(numba, "njit", nowhere)
     assert gathering.compile_gathering()
     assert asked == [True, False]
-    assert gathering.Compiled.gather is gathering.gather
+    assert gathering.Compiled.sweep is gathering.sweep
