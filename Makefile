@@ -37,7 +37,7 @@ studies: $(READY) ## Run the long studies and write docs/calibration.md and docs
 	@$(BIN)/python -m benchmarks.studies $(ARGS)
 
 scenarios: $(READY) ## Run every named scenario in full and write docs/scenarios.md (ARGS="a_a" for one)
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/rialto sim claims --replications 45 --out docs/scenarios.md $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/rialto sim claims --replications 30 --out docs/scenarios.md $(ARGS)
 
 agreement: $(READY) ## Ask GrowthBook's gbstats, in an environment of its own, and record what the test reads
 	@$(BIN)/python -m benchmarks.agreement
