@@ -52,8 +52,9 @@ def main(database_url: str, port: int, folder: str) -> None:
         state_dir=folder,
     )
     naive = _naive(naive_engine(f"{folder}/naive.db"))
+    address = ("127.0.0.1", port)
     empty = Litestar(route_handlers=[nothing, naive], openapi_config=None, logging_config=None)
-    with application_of(settings) as service, socket.create_server(("127.0.0.1", port)) as listener:
+    with application_of(settings) as (service, shortcut), socket.create_server(address) as listener:
 
         async def all_of_them(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http" and scope["path"] in ("/nothing", "/naive"):
@@ -64,7 +65,7 @@ def main(database_url: str, port: int, folder: str) -> None:
             else:
                 await service(scope, receive, send)
 
-        serve_on(settings, all_of_them, listener)
+        serve_on(settings, all_of_them, shortcut, listener)
 
 
 def _naive(engine: Engine) -> Any:

@@ -34,6 +34,7 @@ from service.api.routing import Endpoint
 from service.auth import authorise
 from service.catalogue import Catalogue
 from service.clock import ExternalClock, SystemClock
+from service.connection import Shortcut
 from service.context import Service
 from service.errors import answer_error
 from service.frame import Frame
@@ -84,11 +85,15 @@ CALLS: list[tuple[str, str, Endpoint]] = [
 
 
 def create_app(
-    settings: Settings, database: Database | None = None, metrics: Metrics | None = None
+    settings: Settings,
+    database: Database | None = None,
+    metrics: Metrics | None = None,
+    shortcut: Shortcut | None = None,
 ) -> Litestar:
     """Build the service; its threads and jobs run while the app does.
 
-    `database` is given by who has opened, and perhaps locked, it already; `metrics` by who exports them.
+    `database` is given by who has opened, and perhaps locked, it already; `metrics` by who exports them;
+    `shortcut` by whose connections answer hot calls themselves while the service runs.
     """
     service = build_service(settings, database or Database(settings.database_url), metrics)
     register(service)
@@ -98,9 +103,13 @@ def create_app(
         await service.writer.start()
         beside = (loop.run(service), analysing.run(service), publishing(service), service.last_known.run())
         tasks = [asyncio.create_task(each) for each in beside]
+        if shortcut is not None:
+            shortcut.service = service
         try:
             yield
         finally:
+            if shortcut is not None:
+                shortcut.service = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -77,6 +77,12 @@ def store_of(request: AnyRequest) -> StoreState:
     return service_of(request).store_at_once(principal_of(request).store_no)
 
 
+def known_principal(service: Service, endpoint: Endpoint, presented: Presented) -> Principal | None:
+    """Whose key it is, when that is in memory."""
+    key = _given_key(presented, endpoint)
+    return None if key is None else service.keys.known(key)
+
+
 async def find_principal(service: Service, endpoint: Endpoint, presented: Presented) -> Principal:
     """Whose key it is. Raises Problem 401."""
     key = _given_key(presented, endpoint)

@@ -62,7 +62,7 @@ class Service:
 
     async def store(self, store_no: int) -> StoreState:
         """A store's snapshot; as it last was when the ledger cannot be asked."""
-        known = self._store_in_memory(store_no)
+        known = self.store_in_memory(store_no)
         if known is not None:
             return known
         try:
@@ -75,7 +75,7 @@ class Service:
 
     def store_at_once(self, store_no: int) -> StoreState:
         """A store's snapshot where nothing can be awaited; blocks when it must be read."""
-        return self._store_in_memory(store_no) or self.catalogue.store(store_no)
+        return self.store_in_memory(store_no) or self.catalogue.store(store_no)
 
     async def read(self, run: Callable[[Connection], Result]) -> Result:
         """Run a function on a snapshot of the ledger, in a thread."""
@@ -115,7 +115,8 @@ class Service:
             self.keys.drop_store(store_no)
             await self.catalogue.refresh(store_no)
 
-    def _store_in_memory(self, store_no: int) -> StoreState | None:
+    def store_in_memory(self, store_no: int) -> StoreState | None:
+        """A store's snapshot, if nothing needs to be read for it."""
         known = self.catalogue.known(store_no)
         return self.last_known.store(store_no) if known is None and self.last_known.is_away else known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import gc
@@ -11,13 +12,15 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import uvicorn
 from litestar.types import ASGIApp
 from sqlalchemy import make_url, select
 
 from service import waiting
-from service.app import create_app
+from service.app import HOT, create_app
+from service.connection import Shortcut
 from service.draining import STOP_SIGNALS, DrainingServer, exit_in_order
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseUnreachable, DatabaseUnusable
@@ -46,26 +49,31 @@ def serve(settings: Settings, host: str, port: int) -> None:
     if settings.workers > 1:
         _serve_with_workers(settings, host, port)
         return
-    with application_of(settings) as app:
+    with application_of(settings) as (app, shortcut):
         listener = _listen(host, port)
         try:
-            serve_on(settings, app, listener)
+            serve_on(settings, app, shortcut, listener)
         finally:
             listener.close()
 
 
 @contextmanager
-def application_of(settings: Settings) -> Generator[ASGIApp]:
-    """The service, or what stands in for it until its ledger is there; traced, if that is asked for."""
+def application_of(settings: Settings) -> Generator[tuple[ASGIApp, Shortcut]]:
+    """The service, or what stands in for it until its ledger is there; traced, if that is asked for.
+
+    And the shortcut to it, which is open while it is there and nothing is traced.
+    """
     metrics = metrics_of(settings)
+    shortcut = Shortcut({call.path: call for call in HOT})
+    is_traced = settings.otel_endpoint is not None
     app = waiting.application(
         settings,
         open_for_serving,
-        partial(create_app, metrics=metrics),
+        partial(create_app, metrics=metrics, shortcut=None if is_traced else shortcut),
         partial(create_standby_app, metrics=metrics),
     )
     if settings.otel_endpoint is None:
-        yield app
+        yield app, shortcut
         return
     try:
         from service.telemetry import Telemetry
@@ -73,7 +81,7 @@ def application_of(settings: Settings) -> Generator[ASGIApp]:
         raise CannotServe("--otel-endpoint needs the extra: pip install 'rialto[telemetry]'") from error
     telemetry = Telemetry(app, settings.otel_endpoint, metrics, settings.worker_no)
     try:
-        yield telemetry
+        yield telemetry, shortcut
     finally:
         telemetry.stop()
 
@@ -93,13 +101,18 @@ def open_for_serving(settings: Settings) -> Database:
 
 
 def serve_on(
-    settings: Settings, app: ASGIApp, listener: socket.socket, *, is_supervised: bool = False
+    settings: Settings,
+    app: ASGIApp,
+    shortcut: Shortcut,
+    listener: socket.socket,
+    *,
+    is_supervised: bool = False,
 ) -> None:
     """Serve a listening socket until a signal asks for the end."""
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", shortcut.connection),
         ws="none",
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -27,8 +27,9 @@ def main() -> None:
     log_to_stderr(order.settings.log_level)
     threading.Thread(target=_end_with_supervisor, name="lifeline", daemon=True).start()
     try:
-        with application_of(order.settings) as app:
-            serve_on(order.settings, app, socket.socket(fileno=order.listener), is_supervised=True)
+        with application_of(order.settings) as (app, shortcut):
+            listener = socket.socket(fileno=order.listener)
+            serve_on(order.settings, app, shortcut, listener, is_supervised=True)
     except (CannotServe, DatabaseUnusable) as error:
         sys.exit(f"error: {error}")
 

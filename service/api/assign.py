@@ -6,6 +6,7 @@ offer and a reason code; the storefront never sees an error page.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from msgspec import Meta
 
 from service.api.answering import DecisionView, view_of
 from service.api.asking import AssignRequest, ask_of
-from service.api.hot import HotCall
+from service.api.hot import HotCall, Later
 from service.api.routing import AnyRequest, Endpoint, call
 from service.assigning import Ask, Decision
 from service.auth import principal_of, store_of
@@ -31,6 +32,7 @@ from service.wire import Wire, answer, body_of, convert, decoder_of
 BATCH_MAX = 1000
 log = logging.getLogger(__name__)
 
+Decided = asyncio.Future[list[Decision] | None]
 Decide = Callable[[Service, StoreState, list[Ask]], Awaitable[list[Decision]]]
 _encode = msgspec.json.Encoder().encode
 _request_of = decoder_of(AssignRequest)
@@ -80,15 +82,21 @@ ASSIGN = Endpoint(
 )
 
 
-async def assign(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes:
+def assign(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes | Later:
     """Answer one request."""
     ask = ask_of(store, principal, _request_of(raw), service.now_us(store))
     decision = None if service.is_ledger_away else service.writer.sticky.decision(store, ask)
-    if decision is None:
-        (decision,) = await decide(service, store, [ask])
-    else:
+    if decision is not None:
         service.metrics.answers.count(store.store_no)
-    return _encode(view_of(store, principal, decision))
+        return _encode(view_of(store, principal, decision))
+    made = _put(service, store, [ask])
+    if isinstance(made, list):
+        return _encode(view_of(store, principal, made[0]))
+
+    def finish(made: Decided) -> bytes:
+        return _encode(view_of(store, principal, _made(service, store, [ask], made)[0]))
+
+    return Later(made, finish)
 
 
 @call(
@@ -143,29 +151,46 @@ async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[D
     """Decisions, committed; when that cannot be had in time, what is known in memory or no offer."""
     if not asks:
         return []
+    made = _put(service, store, asks)
+    if isinstance(made, list):
+        return made
+    await asyncio.wait([made])
+    return _made(service, store, asks, made)
+
+
+def _put(service: Service, store: StoreState, asks: list[Ask]) -> Decided | list[Decision]:
+    """Have the writer decide; what is answered instead when it takes no more."""
     deadline_s = store.settings.deadline_ms / 1000 if len(asks) == 1 else None
-    reason = "fallback"
     try:
-        decisions = await service.writer.assign(store, asks, deadline_s)
+        return service.writer.assign(store, asks, deadline_s)
+    except (Overloaded, WriterStopped):
+        return _without_ledger(service, store, asks, "overloaded")
+
+
+def _made(service: Service, store: StoreState, asks: list[Ask], made: Decided) -> list[Decision]:
+    """What the writer, who is done, has decided; what is answered instead when he could not in time."""
+    try:
+        decisions = made.result()
         if decisions is not None:
             service.metrics.answers.count(store.store_no, len(asks))
             return decisions
-    except (Overloaded, WriterStopped):
-        reason = "overloaded"
     except LedgerUnavailable:
         pass  # the writer says so, once
     except Exception as error:
         log.error("an assignment failed, it is answered without the ledger: %s", type(error).__name__)
+    return _without_ledger(service, store, asks, "fallback")
+
+
+def _without_ledger(service: Service, store: StoreState, asks: list[Ask], reason: str) -> list[Decision]:
+    """Each unit's variant as last committed when it is in memory, else no offer; nothing is recorded."""
     service.metrics.answers.count(store.store_no, len(asks), len(asks))
-    return [_without_ledger(service, store, ask, reason) for ask in asks]
-
-
-def _without_ledger(service: Service, store: StoreState, ask: Ask, reason: str) -> Decision:
-    """The unit's variant as last committed when it is in memory, else no offer; nothing is recorded."""
-    known = service.writer.sticky.stale(store, ask)
-    decision = known or Decision(reason, ask.experiments[0] if ask.experiments else None)
-    service.metrics.count_fallback(decision.reason)
-    return decision
+    decisions: list[Decision] = []
+    for ask in asks:
+        known = service.writer.sticky.stale(store, ask)
+        decision = known or Decision(reason, ask.experiments[0] if ask.experiments else None)
+        service.metrics.count_fallback(decision.reason)
+        decisions.append(decision)
+    return decisions
 
 
 router = [assign_batch]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from service.api.hot import HotCall
+from service.api.hot import HotCall, Later
 from service.api.routing import Endpoint
 from service.catalogue import StoreState
 from service.context import Service
@@ -59,7 +59,7 @@ _read_one = msgspec.json.Decoder(AnyEvent).decode
 _read_list = msgspec.json.Decoder(EventList).decode
 
 
-async def record(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes:
+def record(service: Service, store: StoreState, principal: Principal, raw: bytes) -> bytes | Later:
     """Record events; one alone that is refused is a problem, in a list it stands under `rejected`."""
     events, is_list = _events(raw)
     now_us = service.now_us(store)
@@ -73,11 +73,17 @@ async def record(service: Service, store: StoreState, principal: Principal, raw:
             except Problem as problem:
                 event = problem
         arrived.append(event)
+    if not good:
+        return _content(arrived, [], is_list)
     try:
-        made = await service.writer.record(store, good) if good else []
+        made = service.writer.record(store, good)
     except (Overloaded, WriterStopped) as error:
         raise Problem(503, "overloaded", str(error), headers={"Retry-After": "1"}) from error
-    outcomes = made if len(good) == len(arrived) else _in_order(arrived, made)
+    return Later(made, lambda made: _content(arrived, made.result(), is_list))
+
+
+def _content(arrived: Sequence[Arrived | Problem], made: Sequence[Outcome], is_list: bool) -> bytes:
+    outcomes = made if len(made) == len(arrived) else _in_order(arrived, made)
     if not is_list and isinstance(outcomes[0], Problem):
         raise outcomes[0]
     return _encode(_view(outcomes))

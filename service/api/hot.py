@@ -1,23 +1,25 @@
-"""The two calls that are nearly all of the traffic, as bare ASGI handlers.
+"""The two calls that are nearly all of the traffic, as functions from bytes to bytes.
 
-What the framework's typed handlers would do is two thirds of such a request's time. The handlers here read
-the same structs, refuse with the same problem documents and stand in the same OpenAPI document; what they
-leave out is the framework's request, response and dependency machinery.
+What the framework's typed handlers would do is two thirds of such a request's time. The calls here read the
+same structs, refuse with the same problem documents and stand in the same OpenAPI document; what they leave
+out is the framework's request, response and dependency machinery. They are reached in two ways: as bare ASGI
+handlers, and by `service/connection.py` with nothing in between at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.routing import Endpoint
-from service.auth import CORS_ORIGIN, Presented, admit, find_principal
+from service.auth import CORS_ORIGIN, Presented, admit, find_principal, known_principal
 from service.catalogue import StoreState
 from service.context import Service
 from service.errors import to_problem
@@ -26,8 +28,33 @@ from service.keys import Principal
 from service.logs import log_failure, log_request
 from service.problems import MEDIA_TYPE, Problem, content_of
 
-Answer = Callable[[Service, StoreState, Principal, bytes], Awaitable[bytes]]
 Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Later:
+    """An answer that waits for the writer."""
+
+    made: asyncio.Future[Any]
+    finish: Callable[[asyncio.Future[Any]], bytes]
+    """The content, once that is done. Raises Problem."""
+
+    async def content(self) -> bytes:
+        """Wait for it."""
+        await asyncio.wait([self.made])
+        return self.finish(self.made)
+
+
+Answer = Callable[[Service, StoreState, Principal, bytes], bytes | Later]
+
+
+class Reply(NamedTuple):
+    """An answer as HTTP has it, its length and the server's own headers aside."""
+
+    status: int
+    headers: Headers
+    content: bytes
+
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
@@ -58,58 +85,106 @@ class HotCall:
 
     async def _handle(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        presented = _presented(scope)
-        status, origin = 200, None
-        headers: Headers = [_JSON]
+        presented = presented_of(scope["headers"], scope["query_string"], scope["client"])
+        origin = None
         try:
             if scope["method"] != "POST":  # type: ignore[typeddict-item]
-                status, content, headers = _other_method(scope)
+                reply = _other_method(scope)
             else:
                 principal = await find_principal(service, self.endpoint, presented)
                 origin = admit(service, self.endpoint, principal, presented)
                 raw = await _body(receive, presented.content_length, service.settings.body_bytes_max)
-                store = await service.store(principal.store_no)
-                content = await self.answer(service, store, principal, raw)
+                found = self.answer(service, await service.store(principal.store_no), principal, raw)
+                reply = Reply(200, [_JSON], found if isinstance(found, bytes) else await found.content())
         except Exception as error:
-            status, content, headers = _refused(error, presented.request_id)
+            reply = _refused(error, presented.request_id)
+        status, headers, content = reply
         framed = REQUEST_ID in scope  # by the frame, which names paths in one form only
         headers.append((b"content-length", b"%d" % len(content)))
         if not framed:
-            headers.append((b"x-request-id", presented.request_id.encode()))
-            headers += cors_headers(origin)
+            headers += _frame_headers(presented, origin)
         elif origin is not None:
             scope["state"][CORS_ORIGIN] = origin  # type: ignore[typeddict-item]
-        # All answers of this turn of the loop are written in a row: to wake whoever waits for them one by one
-        # costs more than the writing.
-        await asyncio.sleep(0)
         start: Message = {"type": "http.response.start", "status": status, "headers": headers}
         await send(start)
         body = b"" if scope["method"] == "HEAD" else content  # type: ignore[typeddict-item]
         await send({"type": "http.response.body", "body": body, "more_body": False})
         if not framed:
-            seconds = time.perf_counter() - started
-            service.metrics.observe("POST", self.path, status, seconds)
             trace_id = scope.get("rialto_trace_id")
-            log_request(presented.request_id, "POST", self.path, status, seconds, trace_id)
+            self._note(service, presented, status, time.perf_counter() - started, trace_id)
+
+    def begin(
+        self, service: Service, presented: Presented, raw: bytes, answer: Callable[[Reply], None]
+    ) -> bool:
+        """Answer a POST, now or when the writer is done; False, and nothing done, if more is to be awaited.
+
+        It is when the key or its store is not in memory.
+        """
+        principal = known_principal(service, self.endpoint, presented)
+        store = None if principal is None else service.store_in_memory(principal.store_no)
+        if principal is None or store is None:
+            return False
+        started = time.perf_counter()
+        origin = None
+
+        def end(reply: Reply) -> None:
+            answer(Reply(reply.status, reply.headers + _frame_headers(presented, origin), reply.content))
+            self._note(service, presented, reply.status, time.perf_counter() - started)
+
+        def finish(made: asyncio.Future[Any]) -> None:
+            assert isinstance(found, Later)
+            try:
+                reply = Reply(200, [_JSON], found.finish(made))
+            except Exception as error:
+                reply = _refused(error, presented.request_id)
+            end(reply)
+
+        try:
+            origin = admit(service, self.endpoint, principal, presented)
+            found = self.answer(service, store, principal, raw)
+        except Exception as error:
+            end(_refused(error, presented.request_id))
+        else:
+            if isinstance(found, Later):
+                found.made.add_done_callback(finish)
+            else:
+                end(Reply(200, [_JSON], found))
+        return True
+
+    def _note(
+        self,
+        service: Service,
+        presented: Presented,
+        status: int,
+        seconds: float,
+        trace_id: str | None = None,
+    ) -> None:
+        service.metrics.observe("POST", self.path, status, seconds)
+        log_request(presented.request_id, "POST", self.path, status, seconds, trace_id)
 
 
-def _presented(scope: Scope) -> Presented:
-    """What the request shows of itself, in one pass over its headers; of two of a name the first counts."""
+def presented_of(
+    headers: Iterable[tuple[bytes, bytes]], query_string: bytes, client: Sequence[Any] | None
+) -> Presented:
+    """What a request shows of itself, in one pass over its headers; of two of a name the first counts."""
     found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name in _WANTED and name not in found:
             found[name] = value
     given = found.get(b"x-request-id")
-    client = scope["client"]
     return Presented(
         authorization=found.get(b"authorization", b"").decode("latin-1"),
         api_key=found.get(b"x-api-key", b"").decode("latin-1"),
-        query_key=_query_key(scope["query_string"]) if scope["query_string"] else None,
+        query_key=_query_key(query_string) if query_string else None,
         origin=found[b"origin"].decode("latin-1") if b"origin" in found else None,
         address=client[0] if client else "",
         request_id=given.decode() if given and is_request_id(given) else new_request_id(),
         content_length=found.get(b"content-length", b""),
     )
+
+
+def _frame_headers(presented: Presented, origin: str | None) -> Headers:
+    return [(b"x-request-id", presented.request_id.encode()), *cors_headers(origin)]
 
 
 _WANTED = frozenset({b"authorization", b"x-api-key", b"origin", b"x-request-id", b"content-length"})
@@ -147,16 +222,16 @@ def _too_large() -> Problem:
     return Problem(413, "body_too_large", "a body may have at most 1 MiB; split it")
 
 
-def _other_method(scope: Scope) -> tuple[int, bytes, Headers]:
+def _other_method(scope: Scope) -> Reply:
     if scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
-        return 204, b"", [(b"allow", b"OPTIONS, POST")]
+        return Reply(204, [(b"allow", b"OPTIONS, POST")], b"")
     allow = {"allow": _METHODS}
     raise Problem(405, "method_not_allowed", f"this path takes {_METHODS}; see /schema", headers=allow)
 
 
-def _refused(error: Exception, request_id: str) -> tuple[int, bytes, Headers]:
+def _refused(error: Exception, request_id: str) -> Reply:
     problem = to_problem(error)
     if problem.status == 500:
         log_failure(error, request_id)
     more = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return problem.status, content_of(problem), [_PROBLEM, *more]
+    return Reply(problem.status, [_PROBLEM, *more], content_of(problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -68,10 +69,21 @@ def _parts(sent: Sent) -> Iterable[bytes]:
         yield b"0\r\n\r\n"
 
 
+def _is_whole(raw: bytes, *, has_body: bool) -> bool:
+    """Whether this is an answer to its end, on a connection that stays open."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100 "):
+        head, _, body = body.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    if length is None or b"connection: close" in head.lower():
+        return False
+    return len(body) >= int(length[1]) or not has_body
+
+
 def _read(connection: socket.socket, *, has_body: bool) -> Told:
     raw = b""
     try:
-        while more := connection.recv(CHUNK):
+        while not _is_whole(raw, has_body=has_body) and (more := connection.recv(CHUNK)):
             raw += more
     except ConnectionResetError:
         pass  # what was refused unread is thrown away by the other side

@@ -39,7 +39,9 @@ def fail(monkeypatch: pytest.MonkeyPatch, service: Service, store_no: int) -> No
 
     def assign(store: Any, *others: Any) -> Any:
         if store.store_no == store_no:
-            raise LedgerUnavailable("not now")
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(LedgerUnavailable("not now"))
+            return failed
         return write(store, *others)
 
     monkeypatch.setattr(service.writer, "assign", assign)

@@ -106,8 +106,12 @@ def check(told: Told, expected: Done | Refused, name: str) -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("case", BOTH)
-def test_both_routes_answer_as_recorded(served: Served, name: str, case: str) -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["closed", "kept"])
+def test_both_routes_answer_as_recorded(served: Served, name: str, case: str, kept: bool) -> None:
+    """On a connection that is closed afterwards, and on one that is kept: two ways to the same function."""
     sent, expected = BOTH[case]
+    if kept:
+        sent = replace(sent, headers=(*sent.headers, ("Connection", "keep-alive")))
     told = served.send(name, sent)
     if sent.method == "HEAD":
         assert isinstance(expected, Refused)

@@ -1,0 +1,163 @@
+"""Uvicorn's connection, which answers the two hot calls itself.
+
+Between a parsed request and an ASGI handler stand a task, a scope, an event and two messages, each checked
+again: two thirds of what such a request would cost. Here the function that answers it is called when its
+body is complete, and the answer is written in one piece when it is there. What is in any way unusual (a
+query, a long body, a key not yet in memory, a connection to be closed, a client that reads slowly) goes
+uvicorn's way, to the same function. So does everything while requests are traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api.hot import HotCall, Reply, presented_of
+from service.auth import Presented
+from service.context import Service
+
+BODY_MAX = 1 << 16
+"""Of a longer one uvicorn stops reading until it is asked for the rest."""
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Shortcut:
+    """The calls that connections answer themselves, while there is a service to answer them."""
+
+    def __init__(self, calls: Mapping[str, HotCall]) -> None:
+        self.calls = {path.encode(): call for path, call in calls.items()}
+        self.service: Service | None = None
+
+    def connection(self, **given: Any) -> HotConnection:
+        """A new connection, as uvicorn asks for one."""
+        return HotConnection(self, **given)
+
+
+class _NobodyWaits:
+    """Stands for the event that uvicorn sets for whoever reads a body: here nobody does."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+class _Exchange:
+    """A request answered here, as far as uvicorn looks at one that is under way."""
+
+    __slots__ = ("body", "call", "disconnected", "keep_alive", "presented", "response_complete")
+    message_event = _NobodyWaits()
+
+    def __init__(self, call: HotCall, presented: Presented) -> None:
+        self.call = call
+        self.presented = presented
+        self.body = b""
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+
+class HotConnection(HttpToolsProtocol):
+    """A connection."""
+
+    cycle: Any  # an exchange of ours, or uvicorn's
+
+    def __init__(self, shortcut: Shortcut, **given: Any) -> None:
+        super().__init__(**given)
+        self._shortcut = shortcut
+        self._defaults: Fields = []
+        self._default_head = b""
+        self._is_ending = False
+
+    def on_headers_complete(self) -> None:
+        """Take the request over, if it is one of ours; the parser calls this, as it does the next two."""
+        call = self._shortcut.calls.get(self.url)
+        if call is None or not self._is_plain():
+            super().on_headers_complete()
+            return
+        presented = presented_of(self.headers, b"", (self._address(),))
+        length = presented.content_length
+        if length.isdigit() and int(length) <= BODY_MAX:
+            self.cycle = _Exchange(call, presented)
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        if type(self.cycle) is _Exchange:
+            self.cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Have the request answered."""
+        exchange = self.cycle
+        if type(exchange) is not _Exchange:
+            super().on_message_complete()
+            return
+        service = self._shortcut.service
+        answer = partial(self._answer, exchange)
+        if service is None or not exchange.call.begin(service, exchange.presented, exchange.body, answer):
+            self._hand_over(exchange)
+
+    def _is_plain(self) -> bool:
+        """Whether nothing about the request or the connection is unusual."""
+        parser, before = self.parser, self.cycle
+        return (
+            self._shortcut.service is not None
+            and parser is not None
+            and (before is None or before.response_complete)
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+        )
+
+    def _address(self) -> str:
+        """Who asks: the client, or whom a trusted proxy says it asks for."""
+        host = self.client[0] if self.client else ""
+        proxies = self.app
+        if isinstance(proxies, ProxyHeadersMiddleware) and host in proxies.trusted_hosts:
+            named = [value for name, value in self.headers if name == b"x-forwarded-for"]
+            if named:
+                said = b", ".join(named).decode("latin1")
+                return proxies.trusted_hosts.get_trusted_client_address(said)[0] or host
+        return host
+
+    def _hand_over(self, exchange: _Exchange) -> None:
+        """Let the request go uvicorn's way after all."""
+        exchange.response_complete = True  # there is nothing before it
+        super().on_headers_complete()
+        super().on_body(exchange.body)
+        super().on_message_complete()
+
+    def _answer(self, exchange: _Exchange, reply: Reply) -> None:
+        exchange.response_complete = True
+        if self.transport.is_closing():
+            return
+        status, fields, content = reply
+        head = b"".join([b"%b: %b\r\n" % field for field in fields])
+        is_last = self._read_defaults() or not exchange.keep_alive
+        close = b"connection: close\r\n" if is_last else b""
+        length = b"content-length: %d\r\n\r\n" % len(content)
+        self.transport.write(
+            b"".join((STATUS_LINE[status], self._default_head, head, close, length, content))
+        )
+        if is_last:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _read_defaults(self) -> bool:
+        """Keep up with the fields of every answer; whether they say that it is the connection's last."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            kept = [field for field in defaults if field[0] != b"connection"]
+            self._default_head = b"".join([b"%b: %b\r\n" % field for field in kept])
+            self._is_ending = len(kept) < len(defaults)
+        return self._is_ending
