@@ -219,9 +219,12 @@ def _one_with(found: Assignments, live: LiveExperiment, unit_no: int) -> list[in
 def _enrol(found: Assignments, ask: Ask, live: LiveExperiment, raw_id: str) -> Decision:
     assert live.policy is not None
     store = found.store
-    # What history showed could be shown then, whatever has been retired or killed since.
-    states = {} if ask.mode is Mode.FORCED else live.variant_states
-    chosen = eligible(live.experiment.variants, states, ask.context, store.settings.out_of_stock)
+    out_of_stock = store.settings.out_of_stock
+    if ask.mode is Mode.FORCED:
+        # What history showed could be shown then, whatever has been retired or killed since.
+        chosen = eligible(live.experiment.variants, {}, ask.context, out_of_stock)
+    else:
+        chosen = live.eligible_for(ask.context, out_of_stock)
     candidates = chosen.candidates
     if len(candidates) < 2:
         return Decision("no_eligible_variant", live)

@@ -18,15 +18,17 @@ from sqlalchemy import Connection, select
 from experiments.allocation.features import Columns, Encoded
 from experiments.allocation.published import PolicyVersion
 from experiments.document import parse_document
-from experiments.eligibility import parse_conditions
-from experiments.model import Condition, Experiment, Lifecycle, VariantState
+from experiments.eligibility import Eligibility, RequestContext, eligible, parse_conditions
+from experiments.model import Condition, Experiment, Lifecycle, Offer, VariantState
 from service.compiling import compile_beside
 from service.ledger import schema
 from service.ledger.database import Database
 
 SHARES_KEPT = 4096
-"""Candidate sets (and contexts) of an experiment whose shares are kept in memory."""
+"""Candidate sets (and contexts) of an experiment whose shares are kept in memory; and carts, for the sets."""
 
+Ruling = tuple[frozenset[str], str | None, frozenset[str]]
+"""What rules variants out: of the cart, the item looked at, what is out of stock."""
 Asked = tuple[tuple[str, ...], str | None, Encoded | None]
 """Candidates, the segment and the context, as far as shares depend on them."""
 
@@ -75,7 +77,13 @@ class LiveExperiment:
     """When each variant that came later was added, in microseconds."""
     replaces: Mapping[str, str] = field(default_factory=dict[str, str])
     numbers: Mapping[str, int] = field(init=False)  # of the variants
+    offers: Mapping[str, Offer] = field(init=False)  # by variant
+    control_key: str = field(init=False)
     columns: Columns | None = field(init=False)  # of its features
+    offered: frozenset[str] = field(init=False)  # what its variants sell
+    _eligible: dict[Ruling, Eligibility] = field(
+        init=False, repr=False, compare=False, default_factory=dict[Ruling, Eligibility]
+    )
     _shares: dict[Asked, Mapping[str, int]] = field(
         init=False, repr=False, compare=False, default_factory=dict[Asked, Mapping[str, int]]
     )
@@ -83,6 +91,10 @@ class LiveExperiment:
     def __post_init__(self) -> None:
         numbers = {variant.key: number for number, variant in enumerate(self.experiment.variants)}
         object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "offers", {v.key: v.offer for v in self.experiment.variants})
+        object.__setattr__(self, "control_key", self.experiment.control.key)
+        skus = frozenset(v.offer.sku for v in self.experiment.variants if v.offer.sku is not None)
+        object.__setattr__(self, "offered", skus)
         features = self.experiment.policy.features
         object.__setattr__(self, "columns", Columns(features) if features else None)
 
@@ -94,6 +106,19 @@ class LiveExperiment:
     def variant_no(self, key: str) -> int:
         """The variant's number: its place in the document, for ever."""
         return self.numbers[key]
+
+    def eligible_for(self, context: RequestContext, out_of_stock: frozenset[str]) -> Eligibility:
+        """The candidates of a request now, worked out once for what of our offers its cart and item hold."""
+        offered = self.offered
+        item = context.item_sku if context.item_sku in offered else None
+        ruling = context.cart_skus & offered, item, out_of_stock
+        found = self._eligible.get(ruling)
+        if found is None:
+            if len(self._eligible) >= SHARES_KEPT:
+                self._eligible.clear()
+            found = eligible(self.experiment.variants, self.variant_states, context, out_of_stock)
+            self._eligible[ruling] = found
+        return found
 
     def shares_for(
         self, candidates: tuple[str, ...], segment: str = "", features: Encoded | None = None

@@ -16,12 +16,15 @@ from typing import Any
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.api.hot import HotCall, Reply, presented_of
+from service.api.hot import HotCall, presented_of
 from service.auth import Presented
 from service.context import Service
 
 BODY_MAX = 1 << 16
 """Of a longer one uvicorn stops reading until it is asked for the rest."""
+
+_TIMER_S = 0.01
+"""How much too early a timer may ring."""
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -71,19 +74,26 @@ class HotConnection(HttpToolsProtocol):
         self._defaults: Fields = []
         self._default_head = b""
         self._is_ending = False
+        self._rests_since_s: float | None = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request; the parser calls this, as it does the next three."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        """Take the request over, if it is one of ours; the parser calls this, as it does the next two."""
+        """Take the request over, if it is one of ours."""
         call = self._shortcut.calls.get(self.url)
         if call is None or not self._is_plain():
-            super().on_headers_complete()
+            self._let_uvicorn_begin()
             return
         presented = presented_of(self.headers, b"", (self._address(),))
         length = presented.content_length
         if length.isdigit() and int(length) <= BODY_MAX:
             self.cycle = _Exchange(call, presented)
         else:
-            super().on_headers_complete()
+            self._let_uvicorn_begin()
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
@@ -129,19 +139,63 @@ class HotConnection(HttpToolsProtocol):
                 return proxies.trusted_hosts.get_trusted_client_address(said)[0] or host
         return host
 
+    def _let_uvicorn_begin(self) -> None:
+        """Have uvicorn make its scope of what has been read, and its task."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # this list is the scope's
+        super().on_headers_complete()
+
     def _hand_over(self, exchange: _Exchange) -> None:
         """Let the request go uvicorn's way after all."""
         exchange.response_complete = True  # there is nothing before it
-        super().on_headers_complete()
+        self._let_uvicorn_begin()
         super().on_body(exchange.body)
         super().on_message_complete()
 
-    def _answer(self, exchange: _Exchange, reply: Reply) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what was to happen to the connection."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def on_response_complete(self) -> None:
+        """Begin what has been sent meanwhile, or rest.
+
+        Uvicorn sets a timer anew after every answer and takes it back with every request. Here one runs on,
+        and looks how long the connection has rested when it rings.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._rests_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._ring_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, if it has rested for so long."""
+        rests_since_s = self._rests_since_s
+        rested_s = 0.0 if rests_since_s is None else self.loop.time() - rests_since_s
+        if rested_s >= self.timeout_keep_alive - _TIMER_S:
+            super().timeout_keep_alive_handler()
+        else:
+            self._ring_in(self.timeout_keep_alive - rested_s)
+
+    def _ring_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._rests_since_s = None  # something has come
+
+    def _answer(self, exchange: _Exchange, status: int, head: bytes, content: bytes) -> None:
         exchange.response_complete = True
         if self.transport.is_closing():
             return
-        status, fields, content = reply
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
         is_last = self._read_defaults() or not exchange.keep_alive
         close = b"connection: close\r\n" if is_last else b""
         length = b"content-length: %d\r\n\r\n" % len(content)

@@ -6,12 +6,12 @@ propensity is the share itself, and removing a variant renormalises the others (
 2006, weighted sampling). Only the standard library, so that any interpreter can replay a decision.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from hashlib import blake2b
+from math import log
 from struct import Struct
 
 _TIE = 1e-12  # far above what two libm disagree by (an ulp is 2e-16), far below what chance produces
@@ -64,13 +64,12 @@ def race(salt: str, unit: bytes, shares: Mapping[str, int]) -> RaceResult:
     >>> race("checkout-addon", b"unit", {"none": 0, "socks": 1}).winner
     'socks'
     """
-    copy = blake2b(_framed(salt) + _frame(unit)).copy  # what all variants have in common is hashed once
+    start = _framed(salt) + _frame(unit)
     scores: dict[str, float] = {}
     for key, share in shares.items():
         if share > 0:  # `_draw` and `_unit_interval` written out: this is a third of a decision by context
-            hashed = copy()
-            hashed.update(_framed(key))
-            scores[key] = -math.log(((_first_64_bits(hashed.digest())[0] >> 12) + 0.5) * 2.0**-52) / share
+            digest = blake2b(start + _framed(key)).digest()
+            scores[key] = -log(((_first_64_bits(digest)[0] >> 12) + 0.5) * 2.0**-52) / share
         elif share < 0:
             raise ValueError(f"shares must not be negative, found {dict(shares)}")
     if not scores:
@@ -79,7 +78,7 @@ def race(salt: str, unit: bytes, shares: Mapping[str, int]) -> RaceResult:
     closest = [key for key, score in scores.items() if score <= tied]
     if len(closest) == 1:
         return RaceResult(closest[0], scores)
-    exact = {key: _exact_score(_draw(copy(), key), shares[key]) for key in closest}
+    exact = {key: _exact_score(_draw(start, key), shares[key]) for key in closest}
     return RaceResult(min(closest, key=lambda key: (exact[key], key)), scores)
 
 
@@ -104,9 +103,8 @@ def _framed(text: str) -> bytes:
     return _frame(text.encode())
 
 
-def _draw(start: blake2b, key: str) -> int:
-    start.update(_framed(key))
-    return _leading(start.digest())
+def _draw(start: bytes, key: str) -> int:
+    return _leading(blake2b(start + _framed(key)).digest())
 
 
 def _leading(digest: bytes) -> int:

@@ -42,12 +42,12 @@ def view_of(store: StoreState, principal: Principal, decision: Decision) -> Deci
     live = decision.live
     is_public = principal.kind is KeyKind.PUBLISHABLE
     shares_shown = decision.share is not None and not is_public
-    offer = None if live is None or decision.shown is None else live.experiment.variant(decision.shown).offer
-    control = None if live is None else live.experiment.control.key
+    offer = None if live is None or decision.shown is None else live.offers[decision.shown]
+    ref = decision.ref
     return DecisionView(
-        decision_id=None if decision.ref is None else encode(store.secret, decision.ref),
-        experiment=None if live is None else live.key,
-        variant=decision.variant or control,
+        decision_id=None if ref is None else encode(store.secret, ref),
+        experiment=None if live is None else live.experiment.key,
+        variant=decision.variant or (None if live is None else live.control_key),
         offer=offer_view(offer, is_public=is_public),
         propensity=decision.share / SHARE_TOTAL if shares_shown and decision.share is not None else None,
         policy_version=decision.policy_version,

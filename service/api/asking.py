@@ -69,34 +69,43 @@ _NO_CONTEXT = RequestContext(cart_value_minor=0)
 
 def ask_of(store: StoreState, principal: Principal, wanted: AssignRequest, now_us: int) -> Ask:
     """The question a request puts. Raises Problem for what the caller got wrong."""
-    key, touchpoint = given(wanted.experiment), given(wanted.touchpoint)
-    if key is not None and key not in store.experiments:
-        raise not_found("experiment", key)
-    if key is None and touchpoint is None:
-        raise bad_field("/touchpoint", "required", "name the touchpoint, or an experiment")
-    experiments = (store.experiments[key],) if key is not None else store.running_at(str(touchpoint))
-    mode = given(wanted.mode) or Mode.LIVE
-    _check_import(principal, wanted, mode, experiments)
-    context, stored = _context(principal, given(wanted.context) or {})
+    experiments = _candidates(store, wanted)
+    is_usual = wanted.mode is wanted.occurred_at is wanted.variant is wanted.propensity is UNSET
+    mode = Mode.LIVE if is_usual else _import_mode(principal, wanted, experiments)
+    context, stored = _NO_CONTEXT, {}
+    if wanted.context is not UNSET and wanted.context:
+        context, stored = _context(principal, wanted.context)
     return Ask(
         experiments=experiments,
         ids=_ids(wanted),
         context=context,
-        segment=_segment(store, principal, wanted, context),
+        segment=_segment(store, principal, context),
         stored_context=stored,
-        at_us=_at_us(now_us, given(wanted.occurred_at)),
+        at_us=now_us if is_usual else _at_us(now_us, given(wanted.occurred_at)),
         mode=mode,
-        variant=given(wanted.variant),
-        propensity=given(wanted.propensity),
+        variant=None if is_usual else given(wanted.variant),
+        propensity=None if is_usual else given(wanted.propensity),
     )
 
 
-def _check_import(
-    principal: Principal, wanted: AssignRequest, mode: Mode, experiments: tuple[LiveExperiment, ...]
-) -> None:
+def _candidates(store: StoreState, wanted: AssignRequest) -> tuple[LiveExperiment, ...]:
+    """The experiments that may take the unit, in order; one when the request names it."""
+    if wanted.experiment is not UNSET:
+        live = store.experiments.get(wanted.experiment)
+        if live is None:
+            raise not_found("experiment", wanted.experiment)
+        return (live,)
+    if wanted.touchpoint is UNSET:
+        raise bad_field("/touchpoint", "required", "name the touchpoint, or an experiment")
+    return store.running_at(wanted.touchpoint)
+
+
+def _import_mode(
+    principal: Principal, wanted: AssignRequest, experiments: tuple[LiveExperiment, ...]
+) -> Mode:
+    """The mode of a request that replays history, or looks without deciding."""
+    mode = given(wanted.mode) or Mode.LIVE
     is_dated = wanted.occurred_at is not UNSET
-    if mode is Mode.LIVE and not is_dated and wanted.variant is UNSET and wanted.propensity is UNSET:
-        return
     used = ["occurred_at"] * is_dated + ["mode"] * (mode is not Mode.LIVE)
     if used and Scope.IMPORT not in principal.scopes:
         raise field_problem(
@@ -115,18 +124,18 @@ def _check_import(
     elif any(value is not None for value in forced.values()):
         name = next(name for name, value in forced.items() if value is not None)
         raise bad_field(f"/{name}", "not_forced", "send this with mode forced only")
+    return mode
 
 
 def _ids(wanted: AssignRequest) -> dict[UnitKind, str]:
-    unit_id: str | None = given(wanted.unit_id)
-    ids: Ids | None = given(wanted.ids)
-    if unit_id is not None and ids is not None:
-        raise bad_field("/ids", "unit_twice", "send unit_id or ids, not both")
-    if unit_id is not None:
+    unit_id, ids = wanted.unit_id, wanted.ids
+    if ids is UNSET and unit_id is not UNSET:
         return dict.fromkeys(_KINDS, unit_id)
+    if unit_id is not UNSET:
+        raise bad_field("/ids", "unit_twice", "send unit_id or ids, not both")
     found: dict[UnitKind, str] = {UnitKind.REQUEST: f"request:{secrets.token_hex(16)}"}
     for kind in (UnitKind.VISITOR, UnitKind.CUSTOMER, UnitKind.SESSION):
-        raw_id = None if ids is None else given(getattr(ids, kind.value))
+        raw_id = None if ids is UNSET else given(getattr(ids, kind.value))
         if raw_id is not None:
             found[kind] = raw_id
     return found
@@ -134,13 +143,11 @@ def _ids(wanted: AssignRequest) -> dict[UnitKind, str]:
 
 def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestContext, dict[str, Any]]:
     """The context that eligibility reads, and what of it is kept."""
-    if not context:
-        return _NO_CONTEXT, {}
-    fields = {name: value for name, value in context.items() if name not in _Looked.__struct_fields__}
+    fields = dict(context)
+    shaped = {name: fields.pop(name) for name in _Looked.__struct_fields__ if name in fields}
     faults = open_map_faults(fields, "/context")
     if faults:
         raise bad_request(faults)
-    shaped = {name: context[name] for name in _Looked.__struct_fields__ if name in context}
     looked = convert(shaped, _Looked, prefix="/context")
     cart, item = looked.cart, looked.item
     if len(cart) > CART_MAX:
@@ -149,28 +156,26 @@ def _context(principal: Principal, context: dict[str, Any]) -> tuple[RequestCont
         fault = FieldError(child("/context", "segment"), "wrong_type", "a segment's key is text")
         raise bad_request([fault])
     if principal.kind is KeyKind.PUBLISHABLE:
-        fields = {name: value for name, value in fields.items() if name not in ("cost", "segment")}
+        fields.pop("cost", None)
+        fields.pop("segment", None)
     value, count = 0, 0
     is_priced = True
     for line in cart:
-        quantity = given(line.quantity) or 1
+        quantity = 1 if line.quantity is UNSET else line.quantity
         count += quantity
         if line.price is UNSET:
             is_priced = False
         else:
             value += line.price * quantity
-    return RequestContext(
-        cart_skus=frozenset([line.sku for line in cart]),
-        cart_value_minor=value if is_priced else None,
-        cart_items=count,
-        item_sku=given(item.sku),
-        item_price_minor=given(item.price),
-        item_category=given(item.category),
-        fields=fields,
-    ), fields
+    skus = frozenset([line.sku for line in cart])
+    cart_value = value if is_priced else None
+    if item is _NO_ITEM:
+        return RequestContext(skus, cart_value, count, None, None, None, fields), fields
+    about = given(item.sku), given(item.price), given(item.category)
+    return RequestContext(skus, cart_value, count, *about, fields), fields
 
 
-def _segment(store: StoreState, principal: Principal, wanted: AssignRequest, context: RequestContext) -> str:
+def _segment(store: StoreState, principal: Principal, context: RequestContext) -> str:
     """The caller's segment (secret keys only), else the first of the store's that matches."""
     stated = context.fields.get("segment")
     if isinstance(stated, str) and principal.kind is KeyKind.SECRET:

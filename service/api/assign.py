@@ -6,9 +6,8 @@ offer and a reason code; the storefront never sees an error page.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -24,6 +23,7 @@ from service.auth import principal_of, store_of
 from service.catalogue import StoreState
 from service.context import Service, service_of
 from service.hot.ledger import LedgerUnavailable
+from service.hot.waiting import Waiting
 from service.hot.writer import Overloaded, WriterStopped
 from service.keys import Principal, Scope
 from service.problems import Problem, ProblemDocument
@@ -32,8 +32,7 @@ from service.wire import Wire, answer, body_of, convert, decoder_of
 BATCH_MAX = 1000
 log = logging.getLogger(__name__)
 
-Decided = asyncio.Future[list[Decision] | None]
-Decide = Callable[[Service, StoreState, list[Ask]], Awaitable[list[Decision]]]
+Decide = Callable[[Service, StoreState, list[Ask]], Awaitable[Sequence[Decision]]]
 _encode = msgspec.json.Encoder().encode
 _request_of = decoder_of(AssignRequest)
 
@@ -90,10 +89,10 @@ def assign(service: Service, store: StoreState, principal: Principal, raw: bytes
         service.metrics.answers.count(store.store_no)
         return _encode(view_of(store, principal, decision))
     made = _put(service, store, [ask])
-    if isinstance(made, list):
+    if not isinstance(made, Waiting):
         return _encode(view_of(store, principal, made[0]))
 
-    def finish(made: Decided) -> bytes:
+    def finish(made: Waiting) -> bytes:
         return _encode(view_of(store, principal, _made(service, store, [ask], made)[0]))
 
     return Later(made, finish)
@@ -139,7 +138,7 @@ async def answer_many(request: AnyRequest, decide: Decide) -> Response[bytes]:
     return answer(BatchAnswer(views))
 
 
-async def fall_back(service: Service, store: StoreState, asks: list[Ask]) -> list[Decision]:
+async def fall_back(service: Service, store: StoreState, asks: list[Ask]) -> Sequence[Decision]:
     """No offer for anybody, and nothing recorded: the ledger cannot be asked who has which variant."""
     service.metrics.answers.count(store.store_no, len(asks), len(asks))
     for _ in asks:
@@ -147,18 +146,15 @@ async def fall_back(service: Service, store: StoreState, asks: list[Ask]) -> lis
     return [Decision("fallback", ask.experiments[0] if ask.experiments else None) for ask in asks]
 
 
-async def decide(service: Service, store: StoreState, asks: list[Ask]) -> list[Decision]:
+async def decide(service: Service, store: StoreState, asks: list[Ask]) -> Sequence[Decision]:
     """Decisions, committed; when that cannot be had in time, what is known in memory or no offer."""
     if not asks:
         return []
     made = _put(service, store, asks)
-    if isinstance(made, list):
-        return made
-    await asyncio.wait([made])
-    return _made(service, store, asks, made)
+    return _made(service, store, asks, await made) if isinstance(made, Waiting) else made
 
 
-def _put(service: Service, store: StoreState, asks: list[Ask]) -> Decided | list[Decision]:
+def _put(service: Service, store: StoreState, asks: list[Ask]) -> Waiting | Sequence[Decision]:
     """Have the writer decide; what is answered instead when it takes no more."""
     deadline_s = store.settings.deadline_ms / 1000 if len(asks) == 1 else None
     try:
@@ -167,10 +163,10 @@ def _put(service: Service, store: StoreState, asks: list[Ask]) -> Decided | list
         return _without_ledger(service, store, asks, "overloaded")
 
 
-def _made(service: Service, store: StoreState, asks: list[Ask], made: Decided) -> list[Decision]:
+def _made(service: Service, store: StoreState, asks: list[Ask], made: Waiting) -> Sequence[Decision]:
     """What the writer, who is done, has decided; what is answered instead when he could not in time."""
     try:
-        decisions = made.result()
+        decisions = made.made()
         if decisions is not None:
             service.metrics.answers.count(store.store_no, len(asks))
             return decisions

@@ -79,7 +79,7 @@ def record(service: Service, store: StoreState, principal: Principal, raw: bytes
         made = service.writer.record(store, good)
     except (Overloaded, WriterStopped) as error:
         raise Problem(503, "overloaded", str(error), headers={"Retry-After": "1"}) from error
-    return Later(made, lambda made: _content(arrived, made.result(), is_list))
+    return Later(made, lambda made: _content(arrived, made.recorded(), is_list))
 
 
 def _content(arrived: Sequence[Arrived | Problem], made: Sequence[Outcome], is_list: bool) -> bytes:

@@ -8,15 +8,16 @@ handlers, and by `service/connection.py` with nothing in between at all.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope
+from litestar.types import Send as SendMessage
 
 from service.api.routing import Endpoint
 from service.auth import CORS_ORIGIN, Presented, admit, find_principal, known_principal
@@ -24,6 +25,7 @@ from service.catalogue import StoreState
 from service.context import Service
 from service.errors import to_problem
 from service.frame import REQUEST_ID, cors_headers, is_request_id, new_request_id
+from service.hot.waiting import Waiting
 from service.keys import Principal
 from service.logs import log_failure, log_request
 from service.problems import MEDIA_TYPE, Problem, content_of
@@ -35,21 +37,24 @@ Headers = list[tuple[bytes, bytes]]
 class Later:
     """An answer that waits for the writer."""
 
-    made: asyncio.Future[Any]
-    finish: Callable[[asyncio.Future[Any]], bytes]
+    made: Waiting
+    finish: Callable[[Waiting], bytes]
     """The content, once that is done. Raises Problem."""
 
     async def content(self) -> bytes:
         """Wait for it."""
-        await asyncio.wait([self.made])
-        return self.finish(self.made)
+        return self.finish(await self.made)
 
 
 Answer = Callable[[Service, StoreState, Principal, bytes], bytes | Later]
 
 
+Send = Callable[[int, bytes, bytes], None]
+"""Takes an answer's status, the lines of its headers but for its length and the server's own, and content."""
+
+
 class Reply(NamedTuple):
-    """An answer as HTTP has it, its length and the server's own headers aside."""
+    """An answer as ASGI has it."""
 
     status: int
     headers: Headers
@@ -57,6 +62,7 @@ class Reply(NamedTuple):
 
 
 _JSON = (b"content-type", b"application/json")
+_JSON_LINE = b"%b: %b\r\n" % _JSON
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 _METHODS = "POST, OPTIONS"
 
@@ -72,7 +78,7 @@ class HotCall:
     def handler(self, service: Service) -> ASGIApp:
         """The function that answers this call of a service."""
 
-        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        async def handle(scope: Scope, receive: Receive, send: SendMessage) -> None:
             await self._handle(service, scope, receive, send)
 
         handle.__doc__ = self.answer.__doc__
@@ -83,7 +89,7 @@ class HotCall:
         opt = {"endpoint": self.endpoint, "method": "POST"}
         return ASGIRouteHandler(self.path, opt=opt, copy_scope=False)(handler)
 
-    async def _handle(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, service: Service, scope: Scope, receive: Receive, send: SendMessage) -> None:
         started = time.perf_counter()
         presented = presented_of(scope["headers"], scope["query_string"], scope["client"])
         origin = None
@@ -113,9 +119,7 @@ class HotCall:
             trace_id = scope.get("rialto_trace_id")
             self._note(service, presented, status, time.perf_counter() - started, trace_id)
 
-    def begin(
-        self, service: Service, presented: Presented, raw: bytes, answer: Callable[[Reply], None]
-    ) -> bool:
+    def begin(self, service: Service, presented: Presented, raw: bytes, answer: Send) -> bool:
         """Answer a POST, now or when the writer is done; False, and nothing done, if more is to be awaited.
 
         It is when the key or its store is not in memory.
@@ -126,30 +130,54 @@ class HotCall:
             return False
         started = time.perf_counter()
         origin = None
-
-        def end(reply: Reply) -> None:
-            answer(Reply(reply.status, reply.headers + _frame_headers(presented, origin), reply.content))
-            self._note(service, presented, reply.status, time.perf_counter() - started)
-
-        def finish(made: asyncio.Future[Any]) -> None:
-            assert isinstance(found, Later)
-            try:
-                reply = Reply(200, [_JSON], found.finish(made))
-            except Exception as error:
-                reply = _refused(error, presented.request_id)
-            end(reply)
-
         try:
             origin = admit(service, self.endpoint, principal, presented)
             found = self.answer(service, store, principal, raw)
-        except Exception as error:
-            end(_refused(error, presented.request_id))
-        else:
             if isinstance(found, Later):
-                found.made.add_done_callback(finish)
-            else:
-                end(Reply(200, [_JSON], found))
+                end = partial(self._finish, service, presented, origin, started, answer, found.finish)
+                found.made.tell = end
+                return True
+        except Exception as error:
+            found = error
+        self._end(service, presented, origin, started, answer, found)
         return True
+
+    def _finish(
+        self,
+        service: Service,
+        presented: Presented,
+        origin: str | None,
+        started: float,
+        answer: Send,
+        finish: Callable[[Waiting], bytes],
+        made: Waiting,
+    ) -> None:
+        try:
+            found = finish(made)
+        except Exception as error:
+            found = error
+        self._end(service, presented, origin, started, answer, found)
+
+    def _end(
+        self,
+        service: Service,
+        presented: Presented,
+        origin: str | None,
+        started: float,
+        answer: Send,
+        found: bytes | Exception,
+    ) -> None:
+        if isinstance(found, bytes):
+            status, head, content = 200, _JSON_LINE, found
+        else:
+            status, fields, content = _refused(found, presented.request_id)
+            head = b"".join([b"%b: %b\r\n" % field for field in fields])
+        answer(
+            status,
+            b"%bx-request-id: %b\r\n%b" % (head, presented.request_id.encode(), _cors_lines(origin)),
+            content,
+        )
+        self._note(service, presented, status, time.perf_counter() - started)
 
     def _note(
         self,
@@ -181,6 +209,11 @@ def presented_of(
         request_id=given.decode() if given and is_request_id(given) else new_request_id(),
         content_length=found.get(b"content-length", b""),
     )
+
+
+@lru_cache(maxsize=256)  # an origin that comes so far is in its store's list
+def _cors_lines(origin: str | None) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in cors_headers(origin)])
 
 
 def _frame_headers(presented: Presented, origin: str | None) -> Headers:

@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from experiments.allocation.hashing import unit_hash
-from service.assigning import Ask, Decision, decide_many
+from service.assigning import Ask, decide_many
 from service.catalogue import StoreState
 from service.event_content import Arrived
 from service.hot import statements
 from service.hot.ledger import HotLedger, LedgerUnavailable, LostRace, Round
 from service.hot.sticky import Sticky
+from service.hot.waiting import Waiting
 from service.metrics import Metrics
-from service.recording import Outcome, record_many
+from service.recording import record_many
 
 BATCH_MAX = 1024
 """Assignments and events decided together, unless one request alone brings more."""
@@ -48,24 +49,6 @@ class Overloaded(Exception):
 
 class WriterStopped(Exception):
     """The service is shutting down."""
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A request: what it asks or reports, and who waits for the answer."""
-
-    store: StoreState
-    done: asyncio.Future[Any]
-    asks: Sequence[Ask] = ()
-    events: Sequence[Arrived] = ()
-    expires_at: float = float("inf")  # on the monotonic clock
-    decisions: Sequence[Decision] = ()
-    outcomes: Sequence[Outcome] = ()
-
-    @property
-    def size(self) -> int:
-        """How many assignments and events it is about."""
-        return len(self.asks) + len(self.events)
 
 
 @dataclass(slots=True, eq=False)
@@ -125,22 +108,20 @@ class Writer:
         """Requests and jobs queued."""
         return len(self._queue) + len(self._jobs) + len(self._background)
 
-    def assign(
-        self, store: StoreState, asks: Sequence[Ask], deadline_s: float | None
-    ) -> asyncio.Future[list[Decision] | None]:
-        """Decisions, once they are committed; None when the deadline has passed before."""
+    def assign(self, store: StoreState, asks: Sequence[Ask], deadline_s: float | None) -> Waiting:
+        """Have requests decided: done once that is committed, or when the deadline has passed before."""
         expires_at = float("inf") if deadline_s is None else time.monotonic() + deadline_s
-        waiting = Waiting(store, self._future(), asks=asks, expires_at=expires_at)
+        waiting = Waiting(store, asks, expires_at=expires_at)
         self._enqueue(waiting)
         if deadline_s is not None:
             self._timed.append(waiting)
-        return waiting.done
+        return waiting
 
-    def record(self, store: StoreState, events: Sequence[Arrived]) -> asyncio.Future[list[Outcome]]:
-        """Outcomes of events, once they are committed."""
-        waiting = Waiting(store, self._future(), events=events)
+    def record(self, store: StoreState, events: Sequence[Arrived]) -> Waiting:
+        """Have events recorded: done once that is committed."""
+        waiting = Waiting(store, events=events)
         self._enqueue(waiting)
-        return waiting.done
+        return waiting
 
     async def submit(
         self,
@@ -155,7 +136,7 @@ class Writer:
         """
         queue = self._background if background else self._jobs
         self._refuse(len(queue))
-        job = _Job(run, after, self._future())
+        job = _Job(run, after, self._loop.create_future())
         queue.append(job)
         self._job_came.set()
         return await job.done
@@ -168,10 +149,6 @@ class Writer:
         """Ids whose person has been erased."""
         self.sticky.forget([live.experiment_no for live in store.experiments.values()], raw_ids)
         self.ledger.forget_units([unit_hash(store.secret, raw_id) for raw_id in raw_ids])
-
-    def _future(self) -> asyncio.Future[Any]:
-        # Not asked for again: `get_running_loop` makes a system call, for every request.
-        return self._loop.create_future()
 
     def _enqueue(self, waiting: Waiting) -> None:
         self._refuse(max(len(self._queue), self._items // ITEMS_PER_REQUEST))
@@ -235,7 +212,7 @@ class Writer:
 
     async def _serve(self, batch: Sequence[Waiting]) -> None:
         """Serve what still waits: together, or one by one when that fails."""
-        wanted = [waiting for waiting in batch if not waiting.done.done()]
+        wanted = [waiting for waiting in batch if not waiting.is_done]
         if not wanted:
             return
         try:
@@ -315,8 +292,8 @@ class Writer:
 
     def _answer(self, waiting: Waiting) -> None:
         """Tell who waits; what has been answered by its deadline already is put right in the ledger."""
-        if not waiting.done.done():
-            waiting.done.set_result(waiting.decisions if waiting.asks else waiting.outcomes)
+        if not waiting.is_done:
+            waiting.end()
             return
         for ask, decision in zip(waiting.asks, waiting.decisions, strict=True):
             if decision.row is not None and decision.reason == "assigned":
@@ -354,15 +331,15 @@ class Writer:
         """Let go, at its deadline, whoever still waits for a decision."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            while self._timed and self._timed[0].done.done():
+            while self._timed and self._timed[0].is_done:
                 self._timed.popleft()  # nearly all, and in the order in which they came
             now = time.monotonic()
             for waiting in self._timed:
-                if waiting.expires_at <= now and not waiting.done.done():
-                    waiting.done.set_result(None)
+                if waiting.expires_at <= now and not waiting.is_done:
+                    waiting.end(is_late=True)
 
 
 def _fail(wanted: Sequence[Waiting], error: Exception) -> None:
     for waiting in wanted:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)
+        if not waiting.is_done:
+            waiting.end(error)

@@ -17,6 +17,7 @@ from service.answers import Answers
 from service.api.assign import fall_back
 from service.context import Service
 from service.hot.ledger import LedgerUnavailable
+from service.hot.waiting import Waiting
 from service.jobs import loop
 from service.jobs.operations import note
 from service.ledger import schema
@@ -39,8 +40,8 @@ def fail(monkeypatch: pytest.MonkeyPatch, service: Service, store_no: int) -> No
 
     def assign(store: Any, *others: Any) -> Any:
         if store.store_no == store_no:
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(LedgerUnavailable("not now"))
+            failed = Waiting(store, *others[:1])
+            failed.end(LedgerUnavailable("not now"))
             return failed
         return write(store, *others)
 

@@ -141,6 +141,25 @@ def test_a_plain_call_never_comes_to_the_application(tmp_path: Path) -> None:
     on_site(tmp_path, test)
 
 
+def test_a_connection_that_rests_is_closed_in_time_and_one_in_use_is_not(tmp_path: Path) -> None:
+    async def test(made: Site) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        await asyncio.sleep(0)
+        while not made.connections[-1].transport:
+            await asyncio.sleep(0)
+        made.connections[-1].timeout_keep_alive = 1
+        for _ in range(9):  # longer than it may rest
+            writer.write(made.request())
+            assert (await read_answer(reader))[0] == 200
+            await asyncio.sleep(0.15)
+        at = asyncio.get_running_loop().time()
+        assert await asyncio.wait_for(reader.read(), 10) == b"", "closed"
+        assert asyncio.get_running_loop().time() - at < 5
+        writer.close()
+
+    on_site(tmp_path, test)
+
+
 UNUSUAL: dict[str, Callable[[Site], bytes]] = {
     "a query": lambda made: made.request(target="/v1/assign?x=1"),
     "a long body": lambda made: made.request(ASK.ljust(BODY_MAX + 1)),
