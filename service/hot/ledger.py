@@ -112,6 +112,18 @@ class HotLedger(Protocol):
         """Run a job in a transaction of its own, in a thread; it is committed before this returns."""
         ...
 
+    async def run_derived(self, job: Callable[[Connection], Result]) -> Result:
+        """The same for a job whose rows are a fold of others: nobody waits until they are on disk.
+
+        What a crash of the machine takes away is what was written last, and is made again.
+        """
+        ...
+
+    @property
+    def slice_units(self) -> int:
+        """Units in a slice of folding: a batch waits while one is written, or each has its round trips."""
+        ...
+
     def forget_units(self, hashes: Collection[bytes]) -> None:
         """Units whose person has been erased."""
         ...

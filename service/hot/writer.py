@@ -56,6 +56,7 @@ class _Job:
     run: Job
     after: Callable[[Any], None] | None
     done: asyncio.Future[Any]
+    is_derived: bool = False  # what it writes can be made again
 
 
 class Writer:
@@ -135,8 +136,15 @@ class Writer:
         `after` is called with the result before anything else is decided.
         """
         queue = self._background if background else self._jobs
+        return await self._queued(queue, _Job(run, after, self._loop.create_future()))
+
+    async def derive(self, run: Callable[[Connection], Result]) -> Result:
+        """Queue a background job that writes what can be made again from other rows."""
+        job = _Job(run, None, self._loop.create_future(), is_derived=True)
+        return await self._queued(self._background, job)
+
+    async def _queued(self, queue: deque[_Job], job: _Job) -> Any:
         self._refuse(len(queue))
-        job = _Job(run, after, self._loop.create_future())
         queue.append(job)
         self._job_came.set()
         return await job.done
@@ -200,7 +208,8 @@ class Writer:
         if job.done.cancelled():
             return
         try:
-            result = await self.ledger.run(job.run)
+            run = self.ledger.run_derived if job.is_derived else self.ledger.run
+            result = await run(job.run)
         except Exception as error:
             if not job.done.done():
                 job.done.set_exception(error)

@@ -10,9 +10,8 @@ import sys
 import msgspec
 
 from service.archive.duck import ArchiveUnusable
-from service.jobs.folding import FoldAnswer, FoldRequest
+from service.jobs.folding import FoldAnswer, FoldRequest, slices_of
 from service.ledger.database import Database
-from service.ledger.fold_slices import prepare
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def send(content: bytes) -> None:
 def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
     try:
         with database.read() as connection:
-            return FoldAnswer(prepare(connection, request.store_no, request.units, request.per_slice))
+            return FoldAnswer(slices_of(connection, request.store_no, request.units, request.per_slice))
     except ArchiveUnusable as error:
         return FoldAnswer(archive=str(error))  # which file to put back
     except Exception as error:

@@ -15,6 +15,7 @@ from experiments.model import UnitKind
 from service.catalogue import LiveExperiment, StoreState, load_store
 from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
+from service.jobs.folding import read_slice
 from service.ledger import marks, schema
 from service.ledger.facts import Reached, UnitRows, cluster_facts, clusters_of, reaching, read_units
 from service.ledger.fold_slices import FoldedElsewhere, write
@@ -25,12 +26,16 @@ async def fold_pending(service: Service, store_no: int) -> None:
     """Fold everything recorded before this call. Callers may run at once."""
     async with service.folding.turn(store_no):
         while slices := await service.folding.prepare(service, store_no):
+            part = None
             try:
-                for part in slices:
-                    await service.writer.submit(partial(write, part=part), background=True)
+                for raw in slices:
+                    part = read_slice(raw)
+                    await service.writer.derive(partial(write, part=part))
             except FoldedElsewhere:
                 continue  # by another replica: look again
-            if slices[-1].is_all:  # under traffic some mark always waits: that one was made after the call
+            if (
+                part is not None and part.is_all
+            ):  # under traffic some mark always waits: that one was made after the call
                 return
 
 

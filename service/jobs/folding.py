@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import msgspec
+from sqlalchemy import Connection
 
 from service.archive.duck import ArchiveUnusable
 from service.ledger.database import Database
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 UNITS, UNITS_BUSY = 4000, 2000
 """Units chosen at once, and while requests come: the more, the fewer are folded twice, and the longer a
 request for the next waits."""
-SLICE, SLICE_BUSY = 1000, 200
-"""Units in a slice. Requests wait while one is written, a few milliseconds for the smaller one."""
 ANSWER_S = 120.0
 """How long slices may be computed, before the process is taken for stuck; some seconds are usual."""
 LINE_MAX = 1 << 26
@@ -46,9 +45,18 @@ class FoldRequest(msgspec.Struct):
 class FoldAnswer(msgspec.Struct):
     """The slices, none when nothing waits; or what went wrong."""
 
-    slices: list[Slice] = []
+    slices: list[msgspec.Raw] = []  # each read when it is to be written: all at once hold up requests
     trouble: str | None = None
     archive: str | None = None  # what is wrong with the archive, where that is the trouble
+
+
+def slices_of(connection: Connection, store_no: int, units: int, per_slice: int) -> list[msgspec.Raw]:
+    """The next slices of a store as they go from process to process."""
+    return [msgspec.Raw(_encode(part)) for part in prepare(connection, store_no, units, per_slice)]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+read_slice = msgspec.msgpack.Decoder(Slice).decode
 
 
 class Folding:
@@ -65,11 +73,11 @@ class Folding:
         """Held while a store is folded: two who do so at once would compute the same."""
         return self._turns[store_no]
 
-    async def prepare(self, service: Service, store_no: int) -> list[Slice]:
-        """The next slices of a store, computed on a snapshot; none when nothing waits."""
-        sizes = (UNITS_BUSY, SLICE_BUSY) if service.writer.is_busy else (UNITS, SLICE)
+    async def prepare(self, service: Service, store_no: int) -> list[msgspec.Raw]:
+        """The next slices of a store, for `read_slice`, computed on a snapshot; none when nothing waits."""
+        sizes = UNITS_BUSY if service.writer.is_busy else UNITS, service.writer.ledger.slice_units
         if not self._in_process:
-            return await service.read(lambda connection: prepare(connection, store_no, *sizes))
+            return await service.read(lambda connection: slices_of(connection, store_no, *sizes))
         async with self._asking:
             answer = await self._ask(FoldRequest(store_no, *sizes))
         if answer.archive is not None:

@@ -12,10 +12,11 @@ marks of all of them go with the last slice: what is cut short before is folded 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, delete, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, delete, select, update
 
 from experiments.fold import Contribution
 from service.catalogue import StoreState, load_store
@@ -25,9 +26,13 @@ from service.ledger.facts import UnitRows, read_units
 from service.ledger.folds import Folded, fold_groups, units_of_orders
 from service.ledger.orders import Orders
 from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
-from service.ledger.statements import ByKeys, chunks, insert_missing, upsert_tuples
+from service.ledger.statements import ByKeys, Prepared, chunks, insert_missing, upsert_tuples
 
 Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
+
+
+READ_AT_ONCE = 1000
+"""Units whose rows are read together: a slice is a part of them."""
 
 
 class FoldedElsewhere(Exception):
@@ -74,14 +79,12 @@ def prepare(connection: Connection, store_no: int, units: int, per_slice: int) -
     slices: list[Slice] = []
     folded: set[int] = set()
     for some in chunks(
-        sorted(found.unit_nos | units_of_orders(connection, store_no, found.order_ids)), per_slice
+        sorted(found.unit_nos | units_of_orders(connection, store_no, found.order_ids)), READ_AT_ONCE
     ):
-        part = Slice(store_no, turn + len(slices))
         # Those who are one are folded together, with the first of them.
         rows = read_units(connection, [unit_no for unit_no in some if unit_no not in folded], orders)
         folded.update(member for group in rows.groups for member in group)
-        _fold(connection, store, rows, cells, part)
-        slices.append(part)
+        slices += _fold(connection, store, rows, cells, turn + len(slices), per_slice)
     last = slices[-1] if slices else Slice(store_no, turn)
     last.marks, last.is_all = found.numbers, found.is_all
     balances = balance_rows(store, orders, found.order_ids)
@@ -99,7 +102,7 @@ def write(connection: Connection, part: Slice) -> None:
     for unit_no, experiment_no, period in part.gone:
         place = total.unit_no == unit_no, total.experiment_no == experiment_no, total.period == period
         connection.execute(delete(schema.unit_total).where(*place))
-    rows = [total._replace(cell=numbers[total.cell]) for total in part.totals]
+    rows = [(*total[:3], numbers[total.cell], *total[4:]) for total in part.totals]
     upsert_tuples(connection, schema.unit_total, rows)
     _TIMERS_GONE.count(connection, part.timers_gone)
     upsert_tuples(connection, schema.cart_timer, part.timers)
@@ -112,11 +115,10 @@ def _turn(connection: Connection, store_no: int) -> int:
 
 
 def _take_turn(connection: Connection, part: Slice) -> None:
-    table, name = schema.progress, _turn_name(part.store_no)
+    name = _turn_name(part.store_no)
     if part.turn == 0:
-        insert_missing(connection, table, [{"name": name, "value": 0}])
-    is_mine = table.c.name == name, table.c.value == part.turn
-    taken = connection.execute(update(table).where(*is_mine).values(value=part.turn + 1))
+        insert_missing(connection, schema.progress, [{"name": name, "value": 0}])
+    taken = _TURN.execute(connection, {"of": name, "turn": part.turn, "next": part.turn + 1})
     if taken.rowcount != 1:
         raise FoldedElsewhere
 
@@ -126,15 +128,26 @@ def _turn_name(store_no: int) -> str:
     return f"slices_folded:{store_no}"
 
 
-def _fold(connection: Connection, store: StoreState, rows: UnitRows, cells: SliceCells, part: Slice) -> None:
+def _fold(
+    connection: Connection, store: StoreState, rows: UnitRows, cells: SliceCells, turn: int, per_slice: int
+) -> list[Slice]:
     members = [member for group in rows.groups for member in group]
     folded = list(fold_groups(store, rows))
-    new = [pair for _, result in folded for pair in result.contributions]
-    old = _TOTALS.rows(connection, members)
-    cells.load({row.cell_no for row in old}, {(experiment_no, one.key) for experiment_no, one in new})
-    was = [Total(*row)._replace(cell=cells.numbered(row.cell_no)) for row in old]
-    _compare(store, cells, {total[:3]: total for total in was}, new, part)
-    _set_timers(connection, store.store_no, members, folded, part)
+    totals = _TOTALS.rows(connection, members)
+    places = {(experiment_no, one.key) for _, result in folded for experiment_no, one in result.contributions}
+    cells.load({row.cell_no for row in totals}, places)
+    was: dict[int, list[Total]] = {}
+    for row in totals:
+        was.setdefault(row.unit_no, []).append(Total(*row)._replace(cell=cells.numbered(row.cell_no)))
+    timers = {unit_no: due_at_us for unit_no, due_at_us in _TIMERS.rows(connection, members)}
+    slices: list[Slice] = []
+    for some in chunks(folded, per_slice):
+        part = Slice(store.store_no, turn + len(slices))
+        old = {total[:3]: total for group, _ in some for member in group for total in was.get(member, ())}
+        _compare(store, cells, old, [pair for _, result in some for pair in result.contributions], part)
+        _set_timers(timers, some, part)
+        slices.append(part)
+    return slices
 
 
 def _compare(
@@ -170,19 +183,21 @@ def _compare(
 
 
 def _set_timers(
-    connection: Connection,
-    store_no: int,
-    unit_nos: list[int],
-    folded: list[tuple[tuple[int, ...], Folded]],
-    part: Slice,
+    old: Mapping[int, int], folded: Sequence[tuple[tuple[int, ...], Folded]], part: Slice
 ) -> None:
-    """Note when the next cart of each group is given up, where that has changed."""
-    old = {unit_no: due_at_us for unit_no, due_at_us in _TIMERS.rows(connection, unit_nos)}
+    """Note when the next cart of each group is given up, where that has changed; `old` is by unit_no."""
     new = {group[0]: due for group, result in folded if (due := result.next_cart_due_us) is not None}
-    part.timers = [(unit_no, store_no, due) for unit_no, due in new.items() if old.get(unit_no) != due]
-    part.timers_gone = [unit_no for unit_no in old if unit_no not in new]
+    part.timers = [(unit_no, part.store_no, due) for unit_no, due in new.items() if old.get(unit_no) != due]
+    members = (member for group, _ in folded for member in group)
+    part.timers_gone = [unit_no for unit_no in members if unit_no in old and unit_no not in new]
 
 
+_progress = schema.progress.c
+_TURN = Prepared(
+    update(schema.progress)
+    .where(_progress.name == bindparam("of"), _progress.value == bindparam("turn"))
+    .values(value=bindparam("next"))
+)
 _total, _timer = schema.unit_total.c, schema.cart_timer.c
 _BALANCE = [column.name for column in schema.order_balance.columns]
 _TOTALS = ByKeys(

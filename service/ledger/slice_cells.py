@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 from msgspec.json import encode
-from sqlalchemy import Connection, Text, bindparam, cast, insert, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, insert, select
 
 from experiments.statistics import Cell, CellKey, Moments
 from service.catalogue import StoreState
 from service.ledger import schema
-from service.ledger.statements import ByKeys, Prepared
+from service.ledger.statements import ByKeys, upsert_tuples
 
 Place = tuple[int, CellKey]  # experiment_no, cell
 Contributed = tuple[int, str, str]  # index of the cell, vector and bins as JSON
@@ -116,11 +116,12 @@ class SliceCells:
 def write_cells(connection: Connection, changes: Mapping[int, CellChange]) -> dict[int, int]:
     """Write what has changed; by index the number of each cell."""
     numbers: dict[int, int] = {}
+    rows: list[tuple[Any, ...]] = []
     for index, change in changes.items():
         number = numbers[index] = _made(connection, change) if change.cell_no == NEW else change.cell_no
         if change.sums is not None:
-            sums = dict(zip(_SUMS, change.sums, strict=True))
-            _UPDATE.execute(connection, {**sums, "changed_no": number})
+            rows.append((number, *change.place, *change.sums))  # in the order of the table's columns
+    upsert_tuples(connection, schema.cell, rows)
     return numbers
 
 
@@ -136,11 +137,6 @@ def _made(connection: Connection, change: CellChange) -> int:
 
 
 _PLACE = [column.name for column in _KEY[1:]]
-_UPDATE = Prepared(
-    update(schema.cell)
-    .where(_cell.cell_no == bindparam("changed_no"))
-    .values({name: bindparam(name) for name in _SUMS})
-)
 
 
 def _sums(cell: Cell) -> tuple[str, str, str]:

@@ -17,11 +17,13 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from service.ledger.backend import DatabaseKind, DatabaseUnreachable, DatabaseUnusable, said
 
+CHECKPOINT_PAGES = 4000
+"""In the log, before a commit moves them into the file."""
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA busy_timeout=10000",
-    "PRAGMA wal_autocheckpoint=4000",
+    f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}",
     "PRAGMA foreign_keys=ON",
 )
 CACHE_KIB = {"BEGIN IMMEDIATE": 32768, "BEGIN": 4096}
