@@ -73,6 +73,11 @@ class HotLedger(Protocol):
         """Held while a batch, or a job, is going on: where they cannot go on at once, they take turns."""
         ...
 
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches may be under way: more than one where most of a batch's time is round trips."""
+        ...
+
     async def open(self) -> None:
         """Connect."""
         ...

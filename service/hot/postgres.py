@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 ANSWER_S = 10.0
 """How long a statement may take before the database counts as gone."""
 CONNECT_S = 5
+UNITS_RESERVED = 256
+"""Numbers of units fetched at once; those not used when the service ends are never used."""
 SETTINGS = {
     "application_name": "rialto hot path",
     # A plan is made once and kept. Made while a table is small it would be to read the whole table, and would
@@ -43,9 +45,13 @@ FROM (SELECT pg_get_serial_sequence($1, $2)::regclass AS numbers OFFSET 0), gene
 class PostgresLedger:
     """A PostgreSQL database, which other replicas write too."""
 
+    batches_at_once = 2
+    slice_units = 500
+
     def __init__(self, database: Database) -> None:
         self.turns = nullcontext()
         self._database = database
+        self._unit_numbers: list[int] = []  # reserved
         self._idle: list[asyncpg.Connection] = []
         self._sets: dict[int, Sets] = {}
 
@@ -111,8 +117,12 @@ class PostgresLedger:
         return {key: unit_no for key, unit_no in rows}
 
     async def unit_numbers(self, count: int) -> Sequence[int]:
-        """Numbers from the sequence all replicas share."""
-        return [number for (number,) in await self._fetch(NUMBERS, "unit", "unit_no", count)]
+        """Numbers from the sequence all replicas share, of which some are kept for the next batches."""
+        while len(self._unit_numbers) < count:
+            wanted = max(count, UNITS_RESERVED)
+            self._unit_numbers += [n for (n,) in await self._fetch(NUMBERS, "unit", "unit_no", wanted)]
+        numbers, self._unit_numbers = self._unit_numbers[:count], self._unit_numbers[count:]
+        return numbers
 
     async def event_numbers(self, count: int) -> Sequence[int]:
         """Numbers from the sequence all replicas share."""
@@ -135,7 +145,8 @@ class PostgresLedger:
                 raise LostRace(str(error)) from error
             raise _unavailable(error) from error
         for experiment_no, sets in batch.sets.items():
-            self._sets.setdefault(experiment_no, {}).update(sets)
+            if experiment_no in self._sets:  # else another batch has lost a race: all are read anew
+                self._sets[experiment_no].update(sets)
 
     async def _append(self, connection: asyncpg.Connection, batch: Round) -> None:
         """Append and commit: a statement is a transaction of its own, unless it has to be announced."""
@@ -149,8 +160,6 @@ class PostgresLedger:
             members = await connection.fetch(statements.MEMBERS.postgres, persons)
             for notice in identified_notices(row["unit_no"] for row in members):
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, notice)
-
-    slice_units = 500
 
     async def run_derived(self, job: Callable[[Connection], Result]) -> Result:
         """The same without waiting for the disk."""

@@ -48,6 +48,9 @@ sqlite3.register_adapter(bytes, bytes)
 class SqliteLedger:
     """A SQLite file, written by this process alone."""
 
+    batches_at_once = 1
+    slice_units = 64  # whose totals are one statement
+
     def __init__(self, database: Database) -> None:
         self.turns = asyncio.Lock()
         self._database = database
@@ -201,8 +204,6 @@ class SqliteLedger:
     async def run(self, job: Callable[[Connection], Result]) -> Result:
         """Run a job on the same connection, in the thread."""
         return await self._in_thread(lambda: self._run(job))
-
-    slice_units = 64  # whose totals are one statement
 
     async def run_derived(self, job: Callable[[Connection], Result]) -> Result:
         """Run a job on the loop: it waits for no disk, so a thread would only wait for the interpreter.

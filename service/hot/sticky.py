@@ -133,14 +133,18 @@ class Sticky:
             for raw_id in raw_ids:
                 self._known.pop((experiment_no, raw_id), None)
 
+    def overtake(self, unit_nos: Collection[int] | None) -> None:
+        """Let what is under way about these units, or (None) about any, not be remembered."""
+        for flight in self._flights:
+            flight.hear(unit_nos)
+
     def forget_numbers(self, unit_nos: Collection[int] | None) -> None:
         """Forget whoever is served by one of these units' enrolments, or (None) everybody.
 
         A unit linked to a person whose enrolment is earlier is served by that one, so the whole person has
         to be named.
         """
-        for flight in self._flights:
-            flight.hear(unit_nos)
+        self.overtake(unit_nos)
         if unit_nos is None:
             self._known.clear()
             return

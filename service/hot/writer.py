@@ -84,7 +84,8 @@ class Writer:
         """Open the ledger and begin."""
         self._loop = asyncio.get_running_loop()
         await self.ledger.open()
-        self._pumps = [asyncio.create_task(self._pump_batches()), asyncio.create_task(self._pump_jobs())]
+        pumps = [*(self._pump_batches() for _ in range(self.ledger.batches_at_once)), self._pump_jobs()]
+        self._pumps = [asyncio.create_task(pump) for pump in pumps]
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
@@ -174,7 +175,8 @@ class Writer:
         while await self._has(self._queue, self._came):
             await asyncio.sleep(0)  # requests that came with the first one are of its batch
             async with self.ledger.turns:
-                await self._serve(self._next_batch())
+                if self._queue:  # another pump may have been here
+                    await self._serve(self._next_batch())
         if self._not_shown:
             batch = Round()
             batch.rows[statements.SHOWN_CHANGE.table] += self._not_shown
@@ -314,18 +316,19 @@ class Writer:
         linked = batch.rows[statements.PERSON.table]
         if not linked:
             return
+        person_nos = {person_no for _, person_no in linked}
         try:
-            raw_ids = await self._raw_ids_of_persons({person_no for _, person_no in linked})
+            members = await self.ledger.lookup(statements.MEMBERS, (), person_nos)
+            raw_ids = await self._raw_ids_of({unit_no for unit_no, _ in members})
         except LedgerUnavailable:  # it is committed all the same: whoever it concerns is looked up anew
             self.sticky.forget_numbers(None)
             return
         for store in {waiting.store.store_no: waiting.store for waiting in wanted}.values():
             self.sticky.forget([live.experiment_no for live in store.experiments.values()], raw_ids)
+        self.sticky.overtake({unit_no for unit_no, _ in members})  # batches under way beside this one
 
-    async def _raw_ids_of_persons(self, person_nos: set[int]) -> list[str]:
-        members = await self.ledger.lookup(statements.MEMBERS, (), person_nos)
-        names = await self.ledger.lookup(statements.RAW_IDS, (), {unit_no for unit_no, _ in members})
-        return [raw_id for _, raw_id in names]
+    async def _raw_ids_of(self, unit_nos: set[int]) -> list[str]:
+        return [raw_id for _, raw_id in await self.ledger.lookup(statements.RAW_IDS, (), unit_nos)]
 
     async def _keep_up(self) -> None:
         """The ledger's own upkeep, in jobs between the batches."""

@@ -74,7 +74,8 @@ def check_nothing_is_doubled(client: httpx.Client) -> None:
     assert told == (len(orders), sum(orders.values()), sum(known), sum(waiting))
     report = client.get("/v1/experiments/checkout-addon/report?matured=false").json()
     per_variant = Counter(row["variant"] for row in decisions)
-    assert {one["key"]: one["assigned"] for one in report["variants"]} == per_variant
+    told_by = {one["key"]: one["assigned"] for one in report["variants"]}
+    assert told_by == per_variant, (told_by, per_variant)
 
 
 def lines(client: httpx.Client, path: str) -> list[dict[str, Any]]:

@@ -109,6 +109,31 @@ def test_a_new_unit_raced_on_both_has_one_variant(pair: Pair) -> None:
     check_nothing_is_doubled(pair.clients[0])
 
 
+def test_batches_of_one_service_that_are_under_way_at_once_agree(pair: Pair) -> None:
+    """Its commits are held open, so the second batch is decided while the first is not yet to be seen."""
+    client = pair.clients[1]
+    bodies = [ask(f"crowd {n % 25}") for n in range(150)]
+    links = [
+        {"event_id": f"link {n} {side}", "type": "identify", "unit_id": f"member {n} {side}"}
+        | {"anonymous_id": f"crowd {n}"}
+        for n in range(25)
+        for side in ("a", "b")
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        decided = [pool.submit(client.post, "/v1/assign", json=body) for body in bodies]
+        linked = [pool.submit(client.post, "/v1/events", json=link) for link in links]
+        answers = [future.result().json() for future in decided]
+        statuses = [future.result().status_code for future in linked]
+    for n in range(25):
+        of_unit = answers[n::25]
+        assert of_unit[0]["decision_id"] is not None
+        assert same(of_unit), of_unit
+        assert sorted(statuses[2 * n : 2 * n + 2]) == [200, 409], "the first link stands"
+    again = [client.post("/v1/assign", json=ask(f"crowd {n}")).json() for n in range(25)]
+    assert [one["decision_id"] for one in again] == [one["decision_id"] for one in answers[:25]]
+    check_nothing_is_doubled(pair.clients[0])
+
+
 def test_an_event_sent_to_both_counts_once(pair: Pair, url: str) -> None:
     for i in range(20):
         orders = [
