@@ -125,8 +125,11 @@ class HotLedger(Protocol):
         ...
 
     @property
-    def slice_units(self) -> int:
-        """Units in a slice of folding: a batch waits while one is written, or each has its round trips."""
+    def slice_units(self) -> tuple[int, int]:
+        """Units in a slice of folding while requests come, and while none do.
+
+        A batch waits while one is written, or each has its round trips.
+        """
         ...
 
     def forget_units(self, hashes: Collection[bytes]) -> None:

@@ -46,7 +46,7 @@ class PostgresLedger:
     """A PostgreSQL database, which other replicas write too."""
 
     batches_at_once = 2
-    slice_units = 500
+    slice_units = 500, 1000
 
     def __init__(self, database: Database) -> None:
         self.turns = nullcontext()

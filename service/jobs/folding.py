@@ -75,7 +75,9 @@ class Folding:
 
     async def prepare(self, service: Service, store_no: int) -> list[msgspec.Raw]:
         """The next slices of a store, for `read_slice`, computed on a snapshot; none when nothing waits."""
-        sizes = UNITS_BUSY if service.writer.is_busy else UNITS, service.writer.ledger.slice_units
+        writer = service.writer
+        busy, idle = writer.ledger.slice_units
+        sizes = (UNITS_BUSY, busy) if writer.is_busy else (UNITS, idle)
         if not self._in_process:
             return await service.read(lambda connection: slices_of(connection, store_no, *sizes))
         async with self._asking:
