@@ -104,12 +104,12 @@ def create_app(
         beside = (loop.run(service), analysing.run(service), publishing(service), service.last_known.run())
         tasks = [asyncio.create_task(each) for each in beside]
         if shortcut is not None:
-            shortcut.service = service
+            shortcut.open(service)
         try:
             yield
         finally:
             if shortcut is not None:
-                shortcut.service = None
+                shortcut.open(None)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

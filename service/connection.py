@@ -35,6 +35,12 @@ class Shortcut:
     def __init__(self, calls: Mapping[str, HotCall]) -> None:
         self.calls = {path.encode(): call for path, call in calls.items()}
         self.service: Service | None = None
+        self.body_max = 0
+
+    def open(self, service: Service | None) -> None:
+        """Lead to this service from now on, or (None) to none."""
+        self.service = service
+        self.body_max = 0 if service is None else min(BODY_MAX, service.settings.body_bytes_max)
 
     def connection(self, **given: Any) -> HotConnection:
         """A new connection, as uvicorn asks for one."""
@@ -90,7 +96,7 @@ class HotConnection(HttpToolsProtocol):
             return
         presented = presented_of(self.headers, b"", (self._address(),))
         length = presented.content_length
-        if length.isdigit() and int(length) <= BODY_MAX:
+        if length.isdigit() and int(length) <= self._shortcut.body_max:
             self.cycle = _Exchange(call, presented)
         else:
             self._let_uvicorn_begin()

@@ -61,6 +61,17 @@ class Reply(NamedTuple):
     content: bytes
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request that is answered without ASGI."""
+
+    service: Service
+    presented: Presented
+    answer: Send
+    started: float
+    origin: str | None = None  # which may read the answer
+
+
 _JSON = (b"content-type", b"application/json")
 _JSON_LINE = b"%b: %b\r\n" % _JSON
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
@@ -128,56 +139,35 @@ class HotCall:
         store = None if principal is None else service.store_in_memory(principal.store_no)
         if principal is None or store is None:
             return False
-        started = time.perf_counter()
-        origin = None
+        asked = _Asked(service, presented, answer, time.perf_counter())
         try:
-            origin = admit(service, self.endpoint, principal, presented)
+            asked.origin = admit(service, self.endpoint, principal, presented)
             found = self.answer(service, store, principal, raw)
             if isinstance(found, Later):
-                end = partial(self._finish, service, presented, origin, started, answer, found.finish)
-                found.made.tell = end
+                found.made.tell = partial(self._finish, asked, found.finish)
                 return True
         except Exception as error:
             found = error
-        self._end(service, presented, origin, started, answer, found)
+        self._end(asked, found)
         return True
 
-    def _finish(
-        self,
-        service: Service,
-        presented: Presented,
-        origin: str | None,
-        started: float,
-        answer: Send,
-        finish: Callable[[Waiting], bytes],
-        made: Waiting,
-    ) -> None:
+    def _finish(self, asked: _Asked, finish: Callable[[Waiting], bytes], made: Waiting) -> None:
         try:
             found = finish(made)
         except Exception as error:
             found = error
-        self._end(service, presented, origin, started, answer, found)
+        self._end(asked, found)
 
-    def _end(
-        self,
-        service: Service,
-        presented: Presented,
-        origin: str | None,
-        started: float,
-        answer: Send,
-        found: bytes | Exception,
-    ) -> None:
+    def _end(self, asked: _Asked, found: bytes | Exception) -> None:
+        request_id = asked.presented.request_id
         if isinstance(found, bytes):
             status, head, content = 200, _JSON_LINE, found
         else:
-            status, fields, content = _refused(found, presented.request_id)
+            status, fields, content = _refused(found, request_id)
             head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        answer(
-            status,
-            b"%bx-request-id: %b\r\n%b" % (head, presented.request_id.encode(), _cors_lines(origin)),
-            content,
-        )
-        self._note(service, presented, status, time.perf_counter() - started)
+        framing = b"x-request-id: %b\r\n%b" % (request_id.encode(), _cors_lines(asked.origin))
+        asked.answer(status, head + framing, content)
+        self._note(asked.service, asked.presented, status, time.perf_counter() - asked.started)
 
     def _note(
         self,

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -287,3 +288,11 @@ def test_both_ways_know_the_same_client_behind_a_proxy(tmp_path: Path, said: str
         assert asked[0] == asked[1]
 
     on_site(tmp_path, test)
+
+
+def test_no_body_is_read_here_that_the_service_would_not_take() -> None:
+    shortcut = Shortcut({})
+    for wanted, expected in ((100, 100), (1 << 20, BODY_MAX)):
+        service: Any = SimpleNamespace(settings=SimpleNamespace(body_bytes_max=wanted))
+        shortcut.open(service)
+        assert shortcut.body_max == expected
