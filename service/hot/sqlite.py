@@ -34,6 +34,8 @@ BUSY_S = 10.0
 """How long a foreign lock on the file is waited for, in the thread."""
 LOOP_ROWS_MAX = 512
 """Rows that are appended on the event loop; of more, the thread appends most while the loop goes on."""
+HURRIED_MAX = 16
+"""Of so many jobs that wait for no disk one does, and empties the log when that is due."""
 SETTLE_SLICE = 4000
 TAIL_SLICE = 50_000
 
@@ -60,6 +62,7 @@ class SqliteLedger:
         self._settled = 0
         self._last_unit = 0
         self._last_event = 0
+        self._hurried = 0  # jobs that wait for no disk, so far
 
     async def open(self) -> None:
         """Connect, and read the units not yet settled."""
@@ -208,13 +211,16 @@ class SqliteLedger:
     async def run_derived(self, job: Callable[[Connection], Result]) -> Result:
         """Run a job on the loop: it waits for no disk, so a thread would only wait for the interpreter.
 
-        In the thread all the same while somebody else holds the file.
+        In the thread all the same while somebody else holds the file; and now and then, since only what is
+        committed there keeps the log from growing.
         """
-        try:
-            return self._run_hurried(job)
-        except OperationalError as error:
-            if not isinstance(error.orig, sqlite3.OperationalError) or not _is_locked(error.orig):
-                raise
+        self._hurried += 1
+        if self._hurried % HURRIED_MAX:
+            try:
+                return self._run_hurried(job)
+            except OperationalError as error:
+                if not isinstance(error.orig, sqlite3.OperationalError) or not _is_locked(error.orig):
+                    raise
         return await self.run(job)
 
     def _run_hurried(self, job: Callable[[Connection], Result]) -> Result:

@@ -6,14 +6,19 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from service.hot import sqlite, statements
 from service.hot.ledger import LedgerUnavailable, Round
 from service.hot.sqlite import LOOP_ROWS_MAX, SqliteLedger
+from service.ledger import schema
 from service.ledger.database import Database
+from service.ledger.sqlite_database import CHECKPOINT_PAGES
+from service.ledger.statements import upsert
 
 LENGTHS = [1, 7, 8, 63, 64, 65, 137, LOOP_ROWS_MAX, LOOP_ROWS_MAX + 1, 1000]
 """Below, at and above what goes into one INSERT, and what is appended on the event loop."""
@@ -88,5 +93,23 @@ def test_a_file_that_others_hold_is_waited_for(
                 other.execute("ROLLBACK")
                 await waiting
             assert await held(ledger, length) == list(range(1, length + 1))
+
+    asyncio.run(scenario())
+
+
+def test_the_log_does_not_grow_with_what_waits_for_no_disk(tmp_path: Path) -> None:
+    """As when a whole experiment is folded anew and no request comes: no batch is committed in between."""
+
+    def spread(connection: Connection, number: int) -> None:
+        rows = [{"unit_no": number * 1000 + 7_919_003 * i % 999_983, "person_no": 1} for i in range(400)]
+        upsert(connection, schema.person, rows)
+
+    async def scenario() -> None:
+        async with opened(tmp_path) as ledger:
+            sizes: list[int] = []
+            for number in range(600):
+                await ledger.run_derived(partial(spread, number=number))
+                sizes.append((tmp_path / "rialto.db-wal").stat().st_size)
+            assert max(sizes) < 2.5 * CHECKPOINT_PAGES * 4096  # were it left to grow, 40 times as much
 
     asyncio.run(scenario())
