@@ -13,7 +13,7 @@ from experiments import fold
 from experiments.orders import fold_order
 from service import assigning
 from service.catalogue import LiveExperiment
-from service.hot.writer import Writer
+from service.hot import writer
 from service.recording import ACCEPTED
 from sim.closed_loop.drive import drive
 from tests.ledgers import Ledgers, SqliteLedgers
@@ -84,17 +84,17 @@ def a_propensity_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def an_acknowledged_event_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """One decline in ten is acknowledged and not recorded; no sum counts declines."""
-    right = Writer.record
+    right = writer.record_many
 
     def is_lost(arrived: Any) -> bool:
         return arrived.type == "decline" and arrived.struct.event_id.endswith("7-decline")
 
-    async def wrong(writer: Writer, store: Any, events: Any) -> Any:
+    async def wrong(ledger: Any, batch: Any, store: Any, events: Any, at_us: int) -> Any:
         kept = [event for event in events if not is_lost(event)]
-        made = iter(await right(writer, store, kept) if kept else [])
+        made = iter(await right(ledger, batch, store, kept, at_us) if kept else [])
         return [ACCEPTED if is_lost(event) else next(made) for event in events]
 
-    monkeypatch.setattr(Writer, "record", wrong)
+    monkeypatch.setattr(writer, "record_many", wrong)
 
 
 def an_unseen_variant_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
