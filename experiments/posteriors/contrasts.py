@@ -41,7 +41,7 @@ class Difference:
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """P(theta_a - theta_b <= x)."""
-        return self._integral(x, self.a.cdf, lambda bound: _at_least(self.b, bound))
+        return _probability(self._integral(x, self.a.cdf, lambda bound: _at_least(self.b, bound)))
 
     def density(self, x: ArrayLike) -> FloatArray:
         """Density at x; approximate where a Beta with a parameter below 1 is infinite at an edge."""
@@ -106,7 +106,7 @@ class RatioMinusOne:
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """P(theta_a / theta_b - 1 <= x)."""
-        return self._by_narrower(x, self._cdf_over_b, self._cdf_over_a)
+        return _probability(self._by_narrower(x, self._cdf_over_b, self._cdf_over_a))
 
     def density(self, x: ArrayLike) -> FloatArray:
         """Density at x."""
@@ -216,6 +216,11 @@ def _given(rule: tuple[FloatArray, FloatArray], *, above: float) -> tuple[FloatA
     nodes, mass = rule
     kept = nodes > above
     return nodes[kept], mass[kept] / mass[kept].sum()
+
+
+def _probability(integral: FloatArray) -> FloatArray:
+    """What rounding has left of a sum of weights that is 1 (it may be an ulp more) as a probability."""
+    return np.clip(integral, 0.0, 1.0)
 
 
 def _at_least(posterior: Posterior, x: FloatArray) -> FloatArray:
