@@ -1,7 +1,8 @@
 """The hot path on SQLite: statements on the event loop; COMMIT, and what is long, in the one writing thread.
 
-One connection does everything, so that its page cache is never thrown away. The writer's pump hands it
-either a batch or a job, never both at once.
+Only what is a fold of other rows is committed on the loop, too: it waits for no disk. One connection does
+everything, so that its page cache is never thrown away. The writer's pump hands it either a batch or a job,
+never both at once.
 """
 
 from __future__ import annotations
