@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,21 @@ def counts(database_url: str) -> dict[str, int]:
                 table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
                 for table in TABLES
             }
+    finally:
+        database.close()
+
+
+@contextmanager
+def mark_watch(database_url: str) -> Generator[Callable[[], bool]]:
+    """A function that tells whether any mark waits, and costs whoever is measured next to nothing."""
+    database = Database(database_url)
+    try:
+
+        def waits() -> bool:
+            with database.read() as connection:
+                return connection.execute(text("SELECT 1 FROM mark LIMIT 1")).first() is not None
+
+        yield waits
     finally:
         database.close()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import shop
-from benchmarks.databases import counts
+from benchmarks.databases import counts, mark_watch
 from benchmarks.rounds import Sample, cpu_seconds, cpu_seconds_of_all
 from benchmarks.wrk import Answers, BenchmarkFailed, Load, run
 
@@ -88,10 +88,11 @@ class Rialto(Server):
     def wait_until_folded(self) -> float:
         """Wait until no mark waits, so that the folder takes nothing from what is measured next."""
         start = time.perf_counter()
-        while counts(self.database_url)["mark"]:
-            if time.perf_counter() > start + FOLD_S_MAX:
-                raise BenchmarkFailed(f"the folder has not come through in {FOLD_S_MAX:.0f} s")
-            time.sleep(0.05)
+        with mark_watch(self.database_url) as marks_wait:
+            while marks_wait():
+                if time.perf_counter() > start + FOLD_S_MAX:
+                    raise BenchmarkFailed(f"the folder has not come through in {FOLD_S_MAX:.0f} s")
+                time.sleep(0.05)
         return time.perf_counter() - start
 
     def check_ledger(self) -> dict[str, dict[str, int]]:

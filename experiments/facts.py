@@ -5,7 +5,7 @@ was recorded; nothing here depends on the order in which facts arrived. Most are
 of a unit makes them anew from its rows, and frozen dataclasses take three times as long to make.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,6 +49,23 @@ class CartFact(NamedTuple):
     at_us: int
     abandon_after_us: int  # the store's abandonment window when it was recorded
     is_abandonment: bool = False
+
+
+def sight_of(fact: object) -> Hashable | None:
+    """Of what a fact is one sight among several, of which a fold needs the earliest alone; None of nothing.
+
+    An exposure seen again, or a cart that has more in it, tells no fold anything.
+    """
+    if isinstance(fact, SlotFact):
+        return fact.slot, fact.unit_no, fact.period
+    return (fact.cart_id, fact.is_abandonment) if isinstance(fact, CartFact) else None
+
+
+def is_seen_earlier(fact: object, other: object) -> bool:
+    """Which of two sights of the same is the earlier."""
+    if isinstance(fact, CartFact) and isinstance(other, CartFact):
+        return (fact.at_us, fact.abandon_after_us) < (other.at_us, other.abandon_after_us)
+    return isinstance(fact, SlotFact) and isinstance(other, SlotFact) and fact.at_us < other.at_us
 
 
 class RatingFact(NamedTuple):

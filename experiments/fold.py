@@ -199,33 +199,30 @@ def _orders(
     anchor_us: int,
     end_us: int,
 ) -> None:
-    later: list[int] = []
+    later = 0
     for order, balance in balances:
-        margin = balance.margin_minor
-        rate = "1" if order.currency == currency else order.rates.get(currency)
-        in_currency = (
-            None if margin is None or rate is None else convert(margin, rate, order.currency, currency)
-        )
         age_us = order.at_us - anchor_us
-        if -PRE_PERIOD_US <= age_us < 0 and rate is not None:
-            _add(vector, "pre_margin", _margin_then(order, balance, rate, currency, anchor_us))
+        rate = "1" if order.currency == currency else order.rates.get(currency)
         if age_us < 0:
+            if age_us >= -PRE_PERIOD_US and rate is not None:
+                _add(vector, "pre_margin", _margin_then(order, balance, rate, currency, anchor_us))
             continue
-        if age_us < REPEAT_HORIZON_US:
-            later.append(age_us)
+        later += age_us < REPEAT_HORIZON_US
+        margin = balance.margin_minor
         for feature, horizon_us in HORIZONS_US.items():
             if age_us >= horizon_us:
                 continue
             if rate is None:
                 _add(vector, f"{feature}_unconverted", 1)
-            elif in_currency is None:
+            elif margin is None:
                 _add(vector, f"{feature}_unknown_cost", 1)
             else:
-                _add(vector, feature, in_currency)
+                value = convert(margin, rate, order.currency, currency)
+                vector[feature] = vector.get(feature, 0) + value
         if order.at_us < end_us:
             _one_order(vector, totals, order, balance, rate, currency)
-    vector["buyer_90d"] = int(len(later) >= 1)
-    vector["repeat_90d"] = int(len(later) >= 2)
+    vector["buyer_90d"] = int(later >= 1)
+    vector["repeat_90d"] = int(later >= 2)
 
 
 def _margin_then(order: OrderFact, balance: OrderBalance, rate: str, currency: str, anchor_us: int) -> int:
@@ -250,22 +247,24 @@ def _one_order(
     """An order in the window: it counts in conversion even where its money cannot be told."""
     vector["converted"] = 1
     _add(vector, "orders", 1)
-    _add(vector, "refunded_orders", int(balance.is_refunded))
-    _add(vector, "cancelled_orders", int(balance.is_cancelled))
+    if balance.is_refunded:
+        _add(vector, "refunded_orders", 1)
+        _add(vector, "cancelled_orders", int(balance.is_cancelled))
     if rate is None:
         _add(vector, "unconverted_orders", 1)
         return
     revenue = convert(balance.amount_minor, rate, order.currency, currency)
     refunded = convert(balance.refunded_minor, rate, order.currency, currency)
-    money = {"revenue": revenue, "refunded_value": refunded, "net_revenue": revenue - refunded}
-    if balance.margin_minor is None:
+    money = [("revenue", revenue), ("refunded_value", refunded)]
+    margin = balance.margin_minor
+    if margin is None:
         _add(vector, "unknown_cost_orders", 1)
     else:
-        money["margin"] = convert(balance.margin_minor, rate, order.currency, currency)
-    for name, value in money.items():
+        money.append(("margin", convert(margin, rate, order.currency, currency)))
+    for name, value in money:
         _add(totals, name, value)
-        if name != "net_revenue":
-            _add(vector, name, value)
+        _add(vector, name, value)
+    _add(totals, "net_revenue", revenue - refunded)
 
 
 def _refund_loss(currency: str, balances: Sequence[tuple[OrderFact, OrderBalance]], window: Window) -> int:
@@ -292,19 +291,27 @@ def _carts(vector: dict[str, int], facts: UnitFacts, anchor_us: int, end_us: int
 def _opened(carts: Sequence[CartFact]) -> dict[str, CartFact]:
     """The first sight of each cart."""
     opened: dict[str, CartFact] = {}
-    for cart in sorted(carts, key=lambda c: (c.at_us, c.is_abandonment, c.abandon_after_us)):
-        opened.setdefault(cart.cart_id, cart)
+    for cart in carts:
+        known = opened.get(cart.cart_id)
+        if known is None or _instant(cart) < _instant(known):
+            opened[cart.cart_id] = cart
     return opened
+
+
+def _instant(cart: CartFact) -> tuple[int, bool, int]:
+    """Of sights at one instant the cart's own comes first, then that of the shorter wait."""
+    return cart.at_us, cart.is_abandonment, cart.abandon_after_us
 
 
 def _is_ordered(opened: CartFact, orders: Sequence[OrderFact]) -> bool:
     """Whether an order closed the cart in time: one that names it, or a later one that names none."""
     deadline_us = opened.at_us + opened.abandon_after_us
-    return any(
-        order.at_us < deadline_us
-        and (order.cart_id == opened.cart_id or (order.cart_id is None and order.at_us >= opened.at_us))
-        for order in orders
-    )
+    for order in orders:
+        if order.at_us < deadline_us and (
+            order.cart_id == opened.cart_id or (order.cart_id is None and order.at_us >= opened.at_us)
+        ):
+            return True
+    return False
 
 
 def _custom(

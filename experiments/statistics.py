@@ -154,18 +154,15 @@ class Moments:
         >>> moments.sum("units"), moments.product("units", "orders")
         (2, 6)
         """
-        for names in _groups(tuple(sorted({name for vector in vectors for name in vector}))):
+        for names in _groups(tuple(sorted(set[str]().union(*vectors)))):
             self._add_rows(names, [[vector.get(name, 0) for name in names] for vector in vectors], weights)
 
     def _add_rows(self, names: Sequence[str], rows: Sequence[Sequence[int]], weights: Sequence[int]) -> None:
-        largest = max((abs(value) for row in rows for value in row), default=0)
-        fits = largest * largest * max(1, sum(map(abs, weights))) < 1 << 63
-        exact = np.int64 if fits else np.object_  # either way exact: objects are integers of any size
-        matrix: NDArray[Any] = np.array(rows, dtype=exact).reshape(len(rows), len(names))
-        weighted = matrix * np.array(weights, dtype=exact)[:, np.newaxis]
-        products = matrix.T @ weighted
+        matrix, factors = _exact(rows, weights)
+        weighted = matrix * factors[:, np.newaxis]
+        products = (matrix.T @ weighted).ravel()[_upper(len(names))]
         _accumulate(self.sums, names, weighted.sum(axis=0).tolist())
-        _accumulate(self.products, _pairs(names), products[np.triu_indices(len(names))].tolist())
+        _accumulate(self.products, _pairs(names), products.tolist())
 
     def add(self, other: "Moments", sign: int = 1) -> None:
         """Add (or with sign -1 remove) other moments, in place."""
@@ -200,6 +197,24 @@ def _groups(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 def _pairs(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of all products of these features, which are in order."""
     return tuple(f"{name}*{other}" for index, name in enumerate(names) for other in names[index:])
+
+
+@lru_cache(maxsize=256)
+def _upper(size: int) -> NDArray[np.intp]:
+    """Where the products of `_pairs` stand in a matrix of all products, row after row."""
+    return np.flatnonzero(np.triu(np.ones((size, size))))
+
+
+def _exact(rows: Sequence[Sequence[int]], weights: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Vectors and weights whose products and sums are exact: machine integers, else those of any size."""
+    try:
+        matrix, factors = np.array(rows, dtype=np.int64), np.array(weights, dtype=np.int64)
+        largest = max(int(matrix.max(initial=0)), -int(matrix.min(initial=0)))
+        if largest * largest * max(1, sum(map(abs, weights))) < 1 << 63:
+            return matrix, factors
+    except OverflowError:
+        pass
+    return np.array(rows, dtype=np.object_), np.array(weights, dtype=np.object_)
 
 
 def _accumulate(store: dict[str, int], names: Iterable[str], amounts: Iterable[int]) -> None:

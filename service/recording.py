@@ -18,7 +18,7 @@ from service.decision_ids import DecisionRef
 from service.event_content import Arrived, body_of
 from service.hot import statements
 from service.hot.ledger import HotLedger, Round, Units, json_text, json_value, persons_of, units_of
-from service.ledger.facts import UNFOLDED
+from service.ledger.unit_events import UNFOLDED
 from service.ledger.units import ANY_KIND, KIND_BITS
 from service.problems import Problem, field_problem
 

@@ -10,8 +10,9 @@ import sys
 import msgspec
 
 from service.archive.duck import ArchiveUnusable
-from service.jobs.folding import FoldAnswer, FoldRequest, slices_of
+from service.jobs.folding import FoldAnswer, FoldRequest, kept_units_of, slices_of
 from service.ledger.database import Database
+from service.ledger.kept_units import KeptUnits
 
 
 def main() -> None:
@@ -24,15 +25,17 @@ def main() -> None:
     if not url:
         return
     database = Database(msgspec.json.decode(url, type=str))
+    kept = kept_units_of(database)
     # Rows and facts are many and hold no cycles: looked for among them, garbage costs a third of folding.
     gc.freeze()
     gc.disable()
     try:
         for line in sys.stdin.buffer:
             request = msgspec.json.decode(line, type=FoldRequest)
-            content = msgspec.msgpack.encode(_answer(database, request))
+            content = msgspec.msgpack.encode(_answer(database, request, kept))
             send(content)
             gc.collect()
+            gc.freeze()  # what is kept is not looked through again and again
     finally:
         database.close()
 
@@ -45,10 +48,11 @@ def send(content: bytes) -> None:
         output.write(len(content).to_bytes(8, "big") + content)
 
 
-def _answer(database: Database, request: FoldRequest) -> FoldAnswer:
+def _answer(database: Database, request: FoldRequest, kept: KeptUnits | None) -> FoldAnswer:
+    asked = request.store_no, request.units, request.per_slice
     try:
         with database.read() as connection:
-            return FoldAnswer(slices_of(connection, request.store_no, request.units, request.per_slice))
+            return FoldAnswer(slices_of(connection, *asked, kept))
     except ArchiveUnusable as error:
         return FoldAnswer(archive=str(error))  # which file to put back
     except Exception as error:

@@ -17,9 +17,10 @@ from service.context import Service
 from service.event_content import RESERVED_EVENT_ID
 from service.jobs.folding import read_slice
 from service.ledger import marks, schema
-from service.ledger.facts import Reached, UnitRows, cluster_facts, clusters_of, reaching, read_units
+from service.ledger.facts import cluster_facts, clusters_of, reaching, read_units
 from service.ledger.fold_slices import FoldedElsewhere, write
 from service.ledger.orders import Orders
+from service.ledger.unit_rows import Reached, UnitRows
 
 
 async def fold_pending(service: Service, store_no: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import threading
 from collections import defaultdict
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from service.archive.duck import ArchiveUnusable
-from service.ledger.database import Database
+from service.ledger.database import Database, DatabaseKind
 from service.ledger.fold_slices import Slice, prepare
+from service.ledger.kept_units import KeptUnits
 
 if TYPE_CHECKING:
     from service.context import Service
@@ -50,9 +52,16 @@ class FoldAnswer(msgspec.Struct):
     archive: str | None = None  # what is wrong with the archive, where that is the trouble
 
 
-def slices_of(connection: Connection, store_no: int, units: int, per_slice: int) -> list[msgspec.Raw]:
+def slices_of(
+    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits | None
+) -> list[msgspec.Raw]:
     """The next slices of a store as they go from process to process."""
-    return [msgspec.Raw(_encode(part)) for part in prepare(connection, store_no, units, per_slice)]
+    return [msgspec.Raw(_encode(part)) for part in prepare(connection, store_no, units, per_slice, kept)]
+
+
+def kept_units_of(database: Database) -> KeptUnits | None:
+    """What whoever folds a ledger keeps of its units, where that can be done."""
+    return KeptUnits() if database.kind is DatabaseKind.SQLITE else None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -67,6 +76,8 @@ class Folding:
         self._in_process = in_process
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._asking = asyncio.Lock()
+        self._kept = kept_units_of(database)  # of the thread
+        self._in_thread = threading.Lock()  # held on by a read that nobody waits for any more
         self._process: asyncio.subprocess.Process | None = None
 
     def turn(self, store_no: int) -> AbstractAsyncContextManager[object]:
@@ -79,7 +90,7 @@ class Folding:
         busy, idle = writer.ledger.slice_units
         sizes = (UNITS_BUSY, busy) if writer.is_busy else (UNITS, idle)
         if not self._in_process:
-            return await service.read(lambda connection: slices_of(connection, store_no, *sizes))
+            return await service.read(lambda connection: self._slices_of(connection, store_no, *sizes))
         async with self._asking:
             answer = await self._ask(FoldRequest(store_no, *sizes))
         if answer.archive is not None:
@@ -87,6 +98,12 @@ class Folding:
         if answer.trouble is not None:
             raise RuntimeError(f"folding failed: {answer.trouble}")
         return answer.slices
+
+    def _slices_of(
+        self, connection: Connection, store_no: int, units: int, per_slice: int
+    ) -> list[msgspec.Raw]:
+        with self._in_thread:
+            return slices_of(connection, store_no, units, per_slice, self._kept)
 
     async def _ask(self, request: FoldRequest) -> FoldAnswer:
         process = self._process

@@ -22,16 +22,18 @@ from experiments.fold import Contribution
 from service.catalogue import StoreState, load_store
 from service.ledger import marks, schema
 from service.ledger.balances import balance_rows
-from service.ledger.facts import UnitRows, read_units
-from service.ledger.folds import Folded, fold_groups, units_of_orders
+from service.ledger.facts import read_units
+from service.ledger.folds import Folded, all_rules, caps_versions, fold_groups, units_of_orders
+from service.ledger.kept_units import KeptUnits
 from service.ledger.orders import Orders
 from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
 from service.ledger.statements import ByKeys, Prepared, chunks, insert_missing, upsert_tuples
+from service.ledger.unit_rows import UnitRows
 
 Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
 
 
-READ_AT_ONCE = 1000
+READ_AT_ONCE = 2000
 """Units whose rows are read together: a slice is a part of them."""
 
 
@@ -66,8 +68,13 @@ class Slice(msgspec.Struct):
     balances: list[tuple[Any, ...]] = []  # rows of `order_balance`
 
 
-def prepare(connection: Connection, store_no: int, units: int, per_slice: int) -> list[Slice]:
-    """Compute slices of so many units and orders of a store, those that have waited longest. Reads only."""
+def prepare(
+    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits | None = None
+) -> list[Slice]:
+    """Compute slices of so many units and orders of a store, those that have waited longest. Reads only.
+
+    `kept` are the units that the caller's earlier calls have folded.
+    """
     found = marks.oldest(connection, store_no, units)
     if not found.numbers:
         return []
@@ -76,20 +83,25 @@ def prepare(connection: Connection, store_no: int, units: int, per_slice: int) -
     orders = Orders(connection, store_no)
     cells = SliceCells(connection, store)
     turn = _turn(connection, store_no)
+    if kept is not None:
+        kept.begin(connection, store_no, _basis(store, turn))
     slices: list[Slice] = []
     folded: set[int] = set()
     for some in chunks(
         sorted(found.unit_nos | units_of_orders(connection, store_no, found.order_ids)), READ_AT_ONCE
     ):
         # Those who are one are folded together, with the first of them.
-        rows = read_units(connection, [unit_no for unit_no in some if unit_no not in folded], orders)
+        rows = read_units(connection, [unit_no for unit_no in some if unit_no not in folded], orders, kept)
         folded.update(member for group in rows.groups for member in group)
         slices += _fold(connection, store, rows, cells, turn + len(slices), per_slice)
     last = slices[-1] if slices else Slice(store_no, turn)
     last.marks, last.is_all = found.numbers, found.is_all
     balances = balance_rows(store, orders, found.order_ids)
     last.balances = [tuple(row[name] for name in _BALANCE) for row in balances]
-    return slices or [last]
+    slices = slices or [last]
+    if kept is not None:
+        kept.end(store_no, _basis(store, turn + len(slices)))
+    return slices
 
 
 def write(connection: Connection, part: Slice) -> None:
@@ -107,6 +119,11 @@ def write(connection: Connection, part: Slice) -> None:
     _TIMERS_GONE.count(connection, part.timers_gone)
     upsert_tuples(connection, schema.cart_timer, part.timers)
     upsert_tuples(connection, schema.order_balance, part.balances)
+
+
+def _basis(store: StoreState, turn: int) -> object:
+    """What folds depend on besides facts, after so many slices: one that was not written is not counted."""
+    return turn, all_rules(store), caps_versions(store)
 
 
 def _turn(connection: Connection, store_no: int) -> int:
@@ -135,10 +152,11 @@ def _fold(
     folded = list(fold_groups(store, rows))
     totals = _TOTALS.rows(connection, members)
     places = {(experiment_no, one.key) for _, result in folded for experiment_no, one in result.contributions}
-    cells.load({row.cell_no for row in totals}, places)
+    cells.load({cell_no for _, _, _, cell_no, *_ in totals}, places)
     was: dict[int, list[Total]] = {}
-    for row in totals:
-        was.setdefault(row.unit_no, []).append(Total(*row)._replace(cell=cells.numbered(row.cell_no)))
+    for unit_no, experiment_no, period, cell_no, *rest in totals:
+        total = Total(unit_no, experiment_no, period, cells.numbered(cell_no), *rest)
+        was.setdefault(unit_no, []).append(total)
     timers = {unit_no: due_at_us for unit_no, due_at_us in _TIMERS.rows(connection, members)}
     slices: list[Slice] = []
     for some in chunks(folded, per_slice):
@@ -158,7 +176,7 @@ def _compare(
     part: Slice,
 ) -> None:
     """Note the totals that change, and what that does to their cells."""
-    versions = {live.experiment_no: live.caps.get("version", 0) for live in store.experiments.values()}
+    versions = caps_versions(store)
     units: Counter[Contributed] = Counter()
     for experiment_no, one in new:
         total = Total(

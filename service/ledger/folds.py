@@ -18,9 +18,10 @@ from experiments.statistics import Cell, CellKey, Moments
 from service.archive.index import units_of_archived_orders
 from service.catalogue import LiveExperiment, StoreState
 from service.ledger import schema
-from service.ledger.facts import UnitRows, facts_for
+from service.ledger.facts import facts_for
 from service.ledger.marks import mark
 from service.ledger.statements import ByKeys
+from service.ledger.unit_rows import UnitRows
 
 
 class Folded(NamedTuple):
@@ -60,18 +61,29 @@ def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:
 
 def fold_groups(store: StoreState, rows: UnitRows) -> Iterator[tuple[tuple[int, ...], Folded]]:
     """Each group of units, and what it contributes to each experiment it is enrolled in."""
-    known = {live.experiment_no: (live, rules_of(live)) for live in store.experiments.values()}
+    experiments = {live.experiment_no: live for live in store.experiments.values()}
+    rules = all_rules(store)
     for group in rows.groups:
         entered = {row.experiment_no for unit_no in group for row in rows.assignments.get(unit_no, ())}
         contributions: list[tuple[int, Contribution]] = []
         deadlines: list[int] = []
         for experiment_no in sorted(entered):
-            live, rules = known[experiment_no]
-            for facts in facts_for(rows, live, group):
-                contributions += [(experiment_no, found) for found in fold_unit(rules, facts)]
+            for facts in facts_for(rows, experiments[experiment_no], group):
+                found = fold_unit(rules[experiment_no], facts)
+                contributions += [(experiment_no, one) for one in found]
                 if facts.carts:
                     deadlines += cart_deadlines(facts.carts, facts.orders).values()
         yield group, Folded(contributions, min(deadlines, default=None))
+
+
+def all_rules(store: StoreState) -> dict[int, FoldRules]:
+    """What folds of a store's experiments depend on, by experiment_no."""
+    return {live.experiment_no: rules_of(live) for live in store.experiments.values()}
+
+
+def caps_versions(store: StoreState) -> dict[int, int]:
+    """Which caps the totals of each experiment are made with, by experiment_no."""
+    return {live.experiment_no: live.caps.get("version", 0) for live in store.experiments.values()}
 
 
 def rules_of(live: LiveExperiment) -> FoldRules:

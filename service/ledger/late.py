@@ -10,8 +10,8 @@ from experiments.analysis.checks_outcomes import LateEvents
 from experiments.fold import micros
 from service.catalogue import LiveExperiment
 from service.ledger import schema
-from service.ledger.facts import FOLDED
 from service.ledger.tables import LATE
+from service.ledger.unit_events import FOLDED
 
 LOOKED_AT = 10_000
 """Late events of the store looked at, the latest: what history brought in must not make a report slow."""

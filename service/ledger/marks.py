@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from service.ledger import schema
-from service.ledger.statements import ByKeys
+from service.ledger.statements import ByKeys, fetched
 
 WINDOW = 8
 """Marks looked at for each unit or order that is taken: most of a busy shop's wait more than once."""
@@ -45,12 +45,14 @@ def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
     """Up to `limit` units and orders, those that have waited longest, with all their marks in a window."""
     table = schema.mark.c
     window = WINDOW * limit
-    rows = connection.execute(
-        select(table.mark_no, table.unit_no, table.order_id)
-        .where(table.store_no == store_no)
-        .order_by(table.mark_no)
-        .limit(window)
-    ).all()
+    rows = fetched(
+        connection.execute(
+            select(table.mark_no, table.unit_no, table.order_id)
+            .where(table.store_no == store_no)
+            .order_by(table.mark_no)
+            .limit(window)
+        )
+    )
     chosen: set[int | str] = set()
     found = Marks([], set(), set(), False)
     for mark_no, unit_no, order_id in rows:

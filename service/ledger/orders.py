@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Text, bindparam, cast, select
+from sqlalchemy import Connection, Text, bindparam, cast, exists, func, select
 
 from experiments.facts import Adjustment, OrderFact, Refund
 from service.archive.index import archived_of_orders
 from service.archive.reading import read_archived, root_of
 from service.ledger import schema
-from service.ledger.statements import ByKeys
+from service.ledger.statements import ByKeys, Prepared
 
 Body = TypeVar("Body")
 _event = schema.event.c
@@ -22,6 +22,18 @@ _OF_ORDERS = ByKeys(
         _event.event_no, _event.type, _event.order_id, _event.occurred_at_us, cast(_event.body, Text)
     ).where(_event.store_no == bindparam("store_no")),
     _event.order_id,
+)
+
+
+_after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value")
+_CHANGED = Prepared(
+    select(_after.c.key).where(
+        exists().where(
+            _event.store_no == bindparam("store_no"),
+            _event.order_id == _after.c.key,
+            _event.event_no > _after.c.value,
+        )
+    )
 )
 
 
@@ -61,6 +73,13 @@ class Orders:
         """The orders by id, each with all that came later to it; what waits for its order is left out."""
         facts = {order_id: order_fact(rows) for order_id, rows in self.rows(order_ids).items()}
         return {order_id: fact for order_id, fact in facts.items() if fact is not None}
+
+    def changed(self, after: Mapping[str, int]) -> set[str]:
+        """Those to which something came with a higher number than each is given with, on SQLite."""
+        if not after:
+            return set()
+        given = {"store_no": self._store_no, "after": msgspec.json.encode(after).decode()}
+        return {order_id for (order_id,) in _CHANGED.execute(self._connection, given)}
 
     def _read(self, order_ids: Sequence[str]) -> list[OrderRow]:
         found = _OF_ORDERS.rows(self._connection, order_ids, store_no=self._store_no)

@@ -21,12 +21,15 @@ from experiments.facts import (
     Slot,
     SlotFact,
     UnitFacts,
+    is_seen_earlier,
+    sight_of,
 )
 from experiments.fold import Contribution, FoldRules, cart_deadlines, fold_unit, local_day
 from experiments.model import (
     NO_OFFER,
     Anchor,
     CustomMetric,
+    DelayHandling,
     Experiment,
     MetricKind,
     Offer,
@@ -334,6 +337,32 @@ def test_the_order_of_the_facts_changes_nothing(
     assert fold_unit(of, shuffled(facts, chance)) == first
     for contribution in first:
         check(contribution)
+
+
+def first_sights(facts: UnitFacts) -> UnitFacts:
+    """The facts without all that are a later sight of something."""
+    seen: dict[Any, SlotFact | CartFact] = {}
+    for fact in (*facts.slots, *facts.carts):
+        known = seen.get(sight_of(fact))
+        if known is None or is_seen_earlier(fact, known):
+            seen[sight_of(fact)] = fact
+    kept = seen.values()
+    return replace(
+        facts,
+        slots=[fact for fact in kept if isinstance(fact, SlotFact)],
+        carts=[fact for fact in kept if isinstance(fact, CartFact)],
+    )
+
+
+@settings(max_examples=150)
+@given(units(), st.sampled_from(list(Anchor)), st.sampled_from(list(DelayHandling)))
+def test_of_several_sights_of_one_thing_a_fold_needs_the_earliest_alone(
+    facts: UnitFacts, anchor: Anchor, delay: DelayHandling
+) -> None:
+    of = rules(anchor=anchor, policy=replace(EXPERIMENT.policy, delay=delay))
+    kept = first_sights(facts)
+    assert fold_unit(of, kept) == fold_unit(of, facts)
+    assert cart_deadlines(kept.carts, kept.orders) == cart_deadlines(facts.carts, facts.orders)
 
 
 def check(one: Contribution) -> None:

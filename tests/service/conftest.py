@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 
 from service.app import create_app
 from service.entry import main
+from service.jobs.folding import kept_units_of
 from service.keys import Scope
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseKind
@@ -99,6 +100,10 @@ class Shop:
 
     def patch(self, path: str, body: Any, etag: str, **more: Any) -> httpx.Response:
         return self.call("PATCH", path, body, headers={"If-Match": etag}, **more)
+
+    def fold_anew(self) -> None:
+        """Keep nothing of what was folded: no service runs while a ledger is migrated."""
+        self.client.app.state.service.folding._kept = kept_units_of(self.database)
 
     def running(self, key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
         """A started experiment."""

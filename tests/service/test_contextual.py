@@ -227,6 +227,7 @@ def test_a_ledger_from_before_is_folded_again_for_its_sums_over_the_propensity(s
         with Operations.context(MigrationContext.configure(connection)):
             migration.upgrade()
     assert verify(shop.database).pending_units == 100
+    shop.fold_anew()
     clock(shop, timedelta(days=1, hours=13))
     assert cells() == before
     assert verify(shop.database).is_exact

@@ -12,8 +12,8 @@ from sqlalchemy import func, insert, select, update
 from service.event_types import AnyEvent, OrderChange
 from service.ledger import marks, schema
 from service.ledger.database import Database
-from service.ledger.facts import FOLDED, UNFOLDED
 from service.ledger.fold_slices import FoldedElsewhere, Slice, prepare, write
+from service.ledger.unit_events import FOLDED, UNFOLDED
 from service.ledger.verify import verify
 from tests.service.histories import RULES, History, new_history
 

@@ -104,6 +104,7 @@ def test_a_ledger_from_before_is_folded_again_for_the_ages_of_its_refunds(simula
         with Operations.context(MigrationContext.configure(connection)):
             migration.upgrade()
     assert verify(shop.database).pending_units == 40
+    shop.fold_anew()
     clock(shop, timedelta(days=3))
     assert cells(shop) == before
     assert verify(shop.database).is_exact

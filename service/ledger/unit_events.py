@@ -1,0 +1,140 @@
+"""The events that reach units, read and made into facts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy.types import BigInteger
+
+from experiments.facts import CartFact, CustomFact, RatingFact, Slot, SlotFact
+from service.archive.reading import read_archived
+from service.ledger import schema
+from service.ledger.orders import Orders, body_of
+from service.ledger.statements import ByKeys, Prepared, fetched
+from service.ledger.unit_rows import Fact, Reached, UnitRows
+
+SLOTS = {slot.value: slot for slot in Slot}
+CARTS = ("cart", "checkout_started", "abandonment")
+FOLDED = (*SLOTS, *CARTS, "order", "rating", "custom")
+"""The types of events that contribute something; what comes later to an order is read with it."""
+UNFOLDED = frozenset(("product_view", "decline", "message_opened"))
+"""The types that change no sum, whatever has come before: they need not be folded."""
+
+EventRow = tuple[Any, ...]  # as `_READ` has it
+
+_event, _link, _archived = schema.event.c, schema.event_unit.c, schema.archived_event.c
+_READ = (
+    _link.unit_no,
+    _event.event_no,
+    _link.kinds,
+    _event.experiment_no,
+    _event.decision_unit_no,
+    _event.decision_period,
+    _event.type,
+    _event.occurred_at_us,
+    _event.order_id,
+    cast(_event.body, Text),
+)
+_IS_FOLDED = _event.type.in_([literal_column(f"'{kind}'") for kind in FOLDED])
+_IS_LINKED = _event.event_no == _link.event_no
+_EVENTS = ByKeys(
+    select(*_READ).join_from(schema.event_unit, schema.event, _IS_LINKED).where(_IS_FOLDED), _link.unit_no
+)
+_after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value")
+_EVENTS_AFTER = Prepared(
+    select(*_READ)
+    .select_from(_after)
+    .join(
+        schema.event_unit,
+        (_link.unit_no == cast(_after.c.key, BigInteger)) & (_link.event_no > _after.c.value),
+    )
+    .join(schema.event, _IS_LINKED)
+    .where(_IS_FOLDED)
+)
+_ARCHIVED = ByKeys(
+    select(_link.unit_no, _link.event_no, _link.kinds).join_from(
+        schema.event_unit, schema.archived_event, _archived.event_no == _link.event_no
+    ),
+    _link.unit_no,
+)
+
+
+def read_events(
+    connection: Connection, unit_nos: Collection[int], archive: Path | None
+) -> Sequence[EventRow]:
+    """The events that reach these units, from the ledger and from its archive, where it has one."""
+    events = _EVENTS.rows(connection, unit_nos)
+    return events if archive is None else [*events, *_archived_events(connection, unit_nos, archive)]
+
+
+def read_events_after(connection: Connection, after: Mapping[int, int]) -> Sequence[EventRow]:
+    """The events that reach units and have higher numbers than each of them is given with, on SQLite."""
+    if not after:
+        return ()
+    return fetched(_EVENTS_AFTER.execute(connection, {"after": msgspec.json.encode(after).decode()}))
+
+
+def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
+    """Note what reaches each unit; orders with all that came later to them."""
+    placed = orders.facts({order_id for *_, kind, _, order_id, _ in events if kind == "order"})
+    for unit_no, event_no, kinds, experiment_no, by_unit, period, kind, at_us, order_id, body in events:
+        slot = SLOTS.get(kind)
+        if slot is not None:
+            fact: Fact = SlotFact(slot, by_unit, period, at_us)
+        else:
+            fact = placed[order_id] if kind == "order" else _fact(kind, at_us, body)
+        reached = Reached(event_no, kinds, experiment_no, by_unit, period, fact)
+        rows.reached.setdefault(unit_no, []).append(reached)
+
+
+def _archived_events(
+    connection: Connection, unit_nos: Collection[int], archive: Path
+) -> list[tuple[Any, ...]]:
+    """What is archived of these units, as `_EVENTS` has it."""
+    links = _ARCHIVED.rows(connection, unit_nos)
+    events = read_archived(connection, {event_no for _, event_no, _ in links}, archive)
+    return [
+        (
+            unit_no,
+            event_no,
+            kinds,
+            event.experiment_no,
+            event.decision_unit_no,
+            event.decision_period,
+            event.type,
+            event.occurred_at_us,
+            event.order_id,
+            event.body,
+        )
+        for unit_no, event_no, kinds in links
+        if (event := events[event_no]).type in FOLDED
+    ]
+
+
+class _Cart(msgspec.Struct):
+    cart_id: str
+    abandon_after_us: int
+
+
+class _Rating(msgspec.Struct):
+    score_fixed: int
+
+
+class _Custom(msgspec.Struct):
+    name: str
+    value_fixed: int
+
+
+def _fact(kind: str, at_us: int, body: str | Mapping[str, Any]) -> Fact:
+    """What an event says that is neither of a slot nor an order."""
+    if kind == "rating":
+        return RatingFact(at_us, body_of(body, _Rating).score_fixed)
+    if kind == "custom":
+        custom = body_of(body, _Custom)
+        return CustomFact(custom.name, at_us, custom.value_fixed)
+    cart = body_of(body, _Cart)
+    return CartFact(cart.cart_id, at_us, cart.abandon_after_us, kind == "abandonment")
