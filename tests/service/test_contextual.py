@@ -103,7 +103,7 @@ def test_draws_are_counted_by_a_compiled_loop_and_a_decision_from_before_is_expl
     shop = simulated_shop
     with monkeypatch.context() as before:
         before.setattr(Compiled, "count_wins", None)
-        learn(shop, "device", {"kind": "contextual", "features": FEATURES}, days=1, daily=200)
+        learn(shop, "device", {"kind": "contextual", "features": FEATURES}, daily=200)
         contexts = {f"n{n}": {"device": "mobile", "visits": n} for n in range(20)}
         made = ask(shop, contexts)
         assert compile_beside.cache_info().currsize == 1, "begun as the first draws were read"
