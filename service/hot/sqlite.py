@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
@@ -20,6 +19,7 @@ from experiments.allocation.hashing import unit_hash
 from service.hot import statements
 from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, read_sets
 from service.hot.statements import Lookup
+from service.hot.thread import WritingThread
 from service.hot.unit_index import UnitIndex
 from service.ledger import schema
 from service.ledger.database import Database
@@ -57,7 +57,7 @@ class SqliteLedger:
     def __init__(self, database: Database) -> None:
         self.turns = asyncio.Lock()
         self._database = database
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._thread = WritingThread("ledger-writer")
         self._sets: dict[int, Sets] = {}
         self.units = UnitIndex()
         self._settled = 0
@@ -72,7 +72,7 @@ class SqliteLedger:
     async def close(self) -> None:
         """Close the connection; the pump has stopped."""
         await self._in_thread(self._connection.close)
-        self._thread.shutdown()
+        self._thread.stop()
 
     def _connect(self) -> None:
         self._connection = self._database.writing()
@@ -112,7 +112,7 @@ class SqliteLedger:
         self._last_event = max(self._last_event, last_event or 0)
 
     async def _in_thread(self, run: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return await self._thread.run(run)
 
     async def lookup(self, lookup: Lookup, equal: tuple[Any, ...], keys: Collection[Any]) -> Rows:
         """Rows by key; lists of keys are filled up to a power of two, so that few statements are cached."""
@@ -186,7 +186,9 @@ class SqliteLedger:
     def _append(self, batch: Round) -> None:
         self._raw.execute("BEGIN IMMEDIATE")
         for append in APPENDED:
-            insert_rows(self._raw, append.sqlite, batch.rows[append.table])
+            rows = batch.rows[append.table]
+            if rows:
+                insert_rows(self._raw, append.sqlite, rows)
 
     def _append_patiently(self, batch: Round) -> None:
         self._wait_for_locks(BUSY_S)

@@ -141,6 +141,8 @@ def _search(run: _Run, hashes: Sequence[bytes]) -> dict[bytes, int]:
     places = np.searchsorted(run.high, high)
     near = np.minimum(places, len(run) - 1)
     alike = run.high[near] == high
+    if not alike.any():  # nobody has been here before, as nearly always
+        return {}
     hits = alike & (run.low[near] == low)
     numbers = run.unit_no[near[hits]].tolist()
     found = {hashes[i]: number for i, number in zip(np.flatnonzero(hits).tolist(), numbers, strict=True)}
