@@ -20,8 +20,8 @@ from service.ledger.orders import Orders
 from service.ledger.unit_events import EventRow, read_events_after
 from service.ledger.unit_rows import Assigned, Reached, UnitRows
 
-FACTS_KEPT = 250_000
-"""Of all units, each counted as one more; some 80 MB. In two halves: when the young one is full it becomes
+FACTS_KEPT = 300_000
+"""Of all units, each counted as three more; some 80 MB. In two halves: when the young one is full it becomes
 the old one, and what was the old one is forgotten."""
 
 
@@ -39,7 +39,7 @@ class _Kept:
 
     def __len__(self) -> int:
         """How much room it takes."""
-        return 1 + len(self._facts) + len(self._orders)
+        return 3 + len(self._facts) + len(self._orders)
 
     @property
     def order_ids(self) -> Iterable[str]:
@@ -122,7 +122,10 @@ class KeptUnits:
 
         Those that are folded as they are now are taken out of the rows.
         """
-        after = {order_id: one.through for one in known.values() for order_id in one.order_ids}
+        after: dict[str, int] = {}  # the least: an order may reach several units, read at different times
+        for one in known.values():
+            for order_id in one.order_ids:
+                after[order_id] = min(one.through, after.get(order_id, one.through))
         placed = orders.facts(orders.changed(after))
         done: set[int] = set()
         for unit_no, assignments in rows.assignments.items():
@@ -130,6 +133,8 @@ class KeptUnits:
                 self._young.pop(unit_no, None)
                 self._old.pop(unit_no, None)
                 continue
+            if unit_no not in known and unit_no not in rows.reached:
+                continue  # nothing has come, and of most that have just been assigned nothing will
             one = self._young[unit_no] = known.get(unit_no) or _Kept(assignments)
             one.restate(placed)
             one.add(rows.reached.pop(unit_no, ()))

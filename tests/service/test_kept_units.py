@@ -30,9 +30,9 @@ class Folder:
         with self.database.read() as connection:
             self.store_no = connection.execute(select(schema.store.c.store_no).where(mine)).scalar_one()
 
-    def prepare(self) -> list[Slice]:
+    def prepare(self, units: int = 100) -> list[Slice]:
         with self.database.read() as connection:
-            return prepare(connection, self.store_no, 100, 2, self.kept)
+            return prepare(connection, self.store_no, units, 2, self.kept)
 
     def write(self, slices: Iterable[Slice]) -> None:
         for part in slices:
@@ -173,6 +173,22 @@ def test_the_earlier_of_two_exposures_counts_whichever_came_first(history: Histo
     assert folder.is_exact()
 
 
+@pytest.mark.parametrize("order_id", ["shared", 'o"1\\2\u00e9'])
+def test_an_order_of_two_units_is_restated_for_both_though_one_was_read_later(
+    history: History, folder: Folder, order_id: str
+) -> None:
+    order = {**_order("a", 0), "order_id": order_id, "ids": {"visitor": "a", "customer": "k"}}
+    _send(history, "order", order)
+    folder.fold()
+    assert folder.is_exact()
+    _send(history, "rating", {"type": "rating", "ids": {"customer": "k"}, "score": 3, "scale": 5})
+    _send(history, "refund", {"type": "refund", "order_id": order_id, "amount": 500})
+    folder.write(folder.prepare(units=1))  # the customer alone, who sees the refund
+    assert not folder.is_exact()
+    folder.fold()
+    assert folder.is_exact()
+
+
 @pytest.mark.parametrize("written", range(2))
 def test_what_was_not_written_is_folded_again(history: History, folder: Folder, written: int) -> None:
     for number, made in enumerate(history.made):
@@ -201,7 +217,7 @@ def test_under_new_rules_all_are_folded_again(
 
 
 def test_no_more_is_kept_than_asked(history: History) -> None:
-    folder = Folder(history, KeptUnits(12))
+    folder = Folder(history, KeptUnits(20))
     for number in range(30):
         history.assign(RULES["by-visitor"], {"unit_id": f"u{number}"}, [])
         _send(history, f"one {number}", _order(f"u{number}", 100 + number))
@@ -209,6 +225,17 @@ def test_no_more_is_kept_than_asked(history: History) -> None:
         folder.fold()
         assert folder.is_exact()
     assert 3 <= len(folder.kept) <= 9
+
+
+def test_who_has_done_nothing_yet_is_not_kept(history: History, folder: Folder) -> None:
+    kept = len(folder.kept)
+    history.assign(RULES["by-visitor"], {"unit_id": "new"}, [])
+    folder.fold()
+    assert len(folder.kept) == kept
+    _send(history, "first", _order("new", 30))
+    folder.fold()
+    assert len(folder.kept) == kept + 1
+    assert folder.is_exact()
 
 
 def _never(*_: Any) -> bool:
