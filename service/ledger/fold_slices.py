@@ -33,7 +33,7 @@ from service.ledger.unit_rows import UnitRows
 Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
 
 
-READ_AT_ONCE = 2000
+READ_AT_ONCE = 4000
 """Units whose rows are read together: a slice is a part of them."""
 
 
