@@ -79,6 +79,7 @@ class Folding:
         self._kept = kept_units_of(database)  # of the thread
         self._in_thread = threading.Lock()  # held on by a read that nobody waits for any more
         self._process: asyncio.subprocess.Process | None = None
+        self._killed: list[asyncio.subprocess.Process] = []  # and not yet seen to have ended
 
     def turn(self, store_no: int) -> AbstractAsyncContextManager[object]:
         """Held while a store is folded: two who do so at once would compute the same."""
@@ -121,10 +122,12 @@ class Folding:
             # Cut short, it may have half an answer in the pipe: the next request gets a new process.
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            self._killed.append(process)
             self._process = None
             raise
 
     async def _start(self) -> asyncio.subprocess.Process:
+        self._killed = [killed for killed in self._killed if killed.returncode is None]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service.jobs.fold_process"),
             stdin=asyncio.subprocess.PIPE,
@@ -138,6 +141,9 @@ class Folding:
 
     async def close(self) -> None:
         """End the process: it does so when nobody is there to ask it."""
+        for killed in self._killed:
+            with contextlib.suppress(TimeoutError):  # it waits for a disk
+                await asyncio.wait_for(killed.wait(), 5)
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
