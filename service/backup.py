@@ -23,6 +23,8 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select, text
 
 from service.ledger.database import Database, DatabaseKind
+from service.ledger.links import LINKS_SETTLED
+from service.ledger.units import UNITS_SETTLED
 from service.ledger.verify import verify
 from service.restore import Progress, insertion, restore, stored_rows, tables
 
@@ -125,7 +127,7 @@ def _copy_rows(database: Database, target: Path, progress: Progress) -> dict[str
                 counts[table.name] += len(rows)
                 progress(table.name, counts[table.name], total)
         _carry_numbers(connection, copy)
-        counts["progress"] = _settle_units(copy)
+        counts |= _merge_all(copy)
         copy.execute("COMMIT")
         copy.execute("PRAGMA journal_mode=DELETE")
     return counts
@@ -145,13 +147,18 @@ def _carry_numbers(connection: Connection, copy: sqlite3.Connection) -> None:
             copy.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (last, table.name))
 
 
-def _settle_units(copy: sqlite3.Connection) -> int:
-    """All keys of units stand in their table: PostgreSQL keeps none of them elsewhere."""
+def _merge_all(copy: sqlite3.Connection) -> dict[str, int]:
+    """What SQLite merges in key order is merged: keys of units, all of which are here, and links by unit."""
+    columns = "unit_no, event_no, kinds"
     copy.execute(
-        "INSERT OR REPLACE INTO progress (name, value) "
-        "SELECT 'units_settled', coalesce(max(unit_no), 0) FROM unit_key"
+        f"INSERT INTO unit_event ({columns}) SELECT {columns} FROM event_unit ORDER BY unit_no, event_no"
     )
-    return copy.execute("SELECT count(*) FROM progress").fetchone()[0]
+    marks = (UNITS_SETTLED, "unit_no", "unit_key"), (LINKS_SETTLED, "event_no", "event_unit")
+    for name, number, table in marks:
+        newest = f"SELECT '{name}', coalesce(max({number}), 0) FROM {table}"
+        copy.execute(f"INSERT OR REPLACE INTO progress (name, value) {newest}")
+    changed = "unit_event", "progress"
+    return {name: copy.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in changed}
 
 
 def _prove(file: Path, rows: Mapping[str, int], progress: Progress) -> None:

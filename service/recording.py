@@ -215,13 +215,13 @@ def _append(
         rows.append(_row(store, event, event_no))
         order_id = event.order_id
         for unit_no, kinds in _reached(store, known, event).items():
-            links.append((unit_no, event_no, kinds))
+            links.append((event_no, unit_no, kinds))
             if event.type not in UNFOLDED:
                 marked.add((unit_no, order_id))
             order_id = None  # is said
         if order_id is not None:
             marked.add((None, order_id))
-    batch.rows[statements.EVENT_UNIT.table] += sorted(links)  # in the order of its key: pages are met once
+    batch.rows[statements.EVENT_UNIT.table] += links
     batch.rows[statements.PERSON.table] += known.linked
     batch.rows[statements.MARK.table] += [
         (store.store_no, unit_no, order_id, at_us) for unit_no, order_id in marked

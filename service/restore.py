@@ -11,13 +11,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table, Text, cast, func, make_url, select, text
+from sqlalchemy import JSON, Connection, Table, Text, cast, delete, func, make_url, select, text
 from sqlmodel import SQLModel
 
 from experiments.allocation.hashing import unit_hash
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseKind, DatabaseUnusable, shown
+from service.ledger.links import LINKS_SETTLED
 from service.ledger.statements import insert_missing
+from service.ledger.units import UNITS_SETTLED
 
 ROWS = 5000
 
@@ -107,6 +109,7 @@ def _as_rows(file: Path, database: Database, progress: Progress) -> Mapping[str,
                 _require_empty(connection, database)
                 counts = {table.name: _load(backup, connection, table, progress) for table in tables()}
                 _complete_keys(connection)
+                _use_index_of_links(connection)
                 _carry_numbers(backup, connection)
         finally:
             source.close()
@@ -147,7 +150,7 @@ def _complete_keys(connection: Connection) -> None:
     stores = connection.execute(select(schema.store.c.store_no, schema.store.c.secret)).all()
     secrets = {store_no: secret for store_no, secret in stores}
     settled = connection.execute(
-        select(schema.progress.c.value).where(schema.progress.c.name == "units_settled")
+        select(schema.progress.c.value).where(schema.progress.c.name == UNITS_SETTLED)
     ).scalar()
     units = schema.unit.c
     found = connection.execute(
@@ -155,6 +158,12 @@ def _complete_keys(connection: Connection) -> None:
     )
     for part in found.partitions(ROWS):
         insert_missing(connection, schema.unit_key, list(_keys(part, secrets)))
+
+
+def _use_index_of_links(connection: Connection) -> None:
+    """Links by unit have an index here, and no table of their own."""
+    connection.execute(delete(schema.unit_event))
+    connection.execute(delete(schema.progress).where(schema.progress.c.name == LINKS_SETTLED))
 
 
 def _keys(units: Iterable[Any], secrets: Mapping[int, bytes]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from datetime import time as time_of_day
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, exists, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from service.archive.records import Record, event_record
 from service.catalogue import StoreState, load_store
@@ -128,10 +128,10 @@ def persons_of_store(database: Database, store: StoreState) -> list[tuple[int, i
     """
     person, link = schema.person.c, schema.event_unit.c
     linked = [
-        exists().where(
-            link.unit_no == person.unit_no,
-            link.event_no == table.c.event_no,
-            table.c.store_no == store.store_no,
+        person.unit_no.in_(
+            select(link.unit_no)
+            .join_from(table, schema.event_unit, link.event_no == table.c.event_no)
+            .where(table.c.store_no == store.store_no)
         )
         for table in (schema.event, schema.archived_event)
     ]

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from experiments.allocation.hashing import unit_hash
 from service.hot import statements
 from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, read_sets
+from service.hot.link_upkeep import LinkUpkeep
 from service.hot.statements import Lookup
 from service.hot.thread import WritingThread
 from service.hot.unit_index import UnitIndex
@@ -63,6 +64,7 @@ class SqliteLedger:
         self._settled = 0
         self._last_unit = 0
         self._last_event = 0
+        self._links = LinkUpkeep()
         self._hurried = 0  # jobs that wait for no disk, so far
 
     async def open(self) -> None:
@@ -83,6 +85,7 @@ class SqliteLedger:
         with self._connection.begin():
             self._settled = settled_through(self._connection)
             self._read_tail()
+            self._links.bring_up(self._connection)
         self._wait_for_locks(0)  # from now on statements run on the event loop
 
     def _read_tail(self) -> None:
@@ -252,11 +255,17 @@ class SqliteLedger:
 
     @property
     def is_upkeep_due(self) -> bool:
-        """Whether there are enough units in memory to be merged into `unit_key`."""
-        return self.units.is_due
+        """Whether there are enough units or links to be merged, or to be brought up."""
+        return self.units.is_due or self._links.is_due(self._last_event)
 
     async def upkeep(self, submit: Submit) -> None:
-        """Merge the units in memory into `unit_key`, in key order, a slice to a job."""
+        """Merge what is due, in key order, a slice to a job."""
+        if self._links.is_due(self._last_event):
+            await self._links.keep_up(submit)
+        if self.units.is_due:
+            await self._settle_units(submit)
+
+    async def _settle_units(self, submit: Submit) -> None:
         through = self.units.begin_settling()
         for part in self.units.settling(SETTLE_SLICE):
             await submit(lambda connection, part=part: _settle(connection, part))

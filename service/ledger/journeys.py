@@ -26,6 +26,7 @@ from service.catalogue import StoreState
 from service.clock import to_wire
 from service.decision_ids import DecisionRef
 from service.ledger import schema
+from service.ledger.links import reaching
 from service.ledger.notices import announce_erased
 from service.ledger.shown import Step, steps_of
 from service.ledger.statements import chunks, number
@@ -89,8 +90,8 @@ def _of_events(
 
 def _reaching(store: StoreState, unit_nos: Collection[int]) -> CompoundSelect[Any]:
     """Events that reach the units: by name or decision, and what came to their orders later, or before."""
-    reached, event, archived = schema.event_unit.c, schema.event.c, schema.archived_order.c
-    named = select(reached.event_no).where(reached.unit_no.in_(unit_nos))
+    event, archived = schema.event.c, schema.archived_order.c
+    named = reaching(unit_nos)
     hot, kept = event.store_no == store.store_no, archived.store_no == store.store_no
     is_order = (event.type == "order") & event.event_no.in_(named)
     was_order = archived.currency.is_not(None) & archived.event_no.in_(named)

@@ -344,10 +344,26 @@ class EventRow(SQLModel, table=True):
 
 
 class EventUnitRow(SQLModel, table=True):
-    """Which units an event reaches, and as which kinds (bits: visitor, customer, session, request)."""
+    """Which units an event reaches, and as which kinds (bits: visitor, customer, session, request).
+
+    By event first on SQLite, so that it is appended to, and by unit with an index by event on PostgreSQL.
+    """
 
     __tablename__ = "event_unit"
-    __table_args__ = (Index("event_unit_event", "event_no"), {"sqlite_with_rowid": False})
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    event_no: int = big(primary_key=True)
+    unit_no: int = big(primary_key=True)
+    kinds: int
+
+
+class UnitEventRow(SQLModel, table=True):
+    """The same by unit, on SQLite: up to the mark `links_settled` of `progress` (`ledger/links.py`).
+
+    Beyond it stand those of a merge that is under way; on PostgreSQL there are none.
+    """
+
+    __tablename__ = "unit_event"
+    __table_args__ = ({"sqlite_with_rowid": False},)
     unit_no: int = big(primary_key=True)
     event_no: int = big(primary_key=True)
     kinds: int

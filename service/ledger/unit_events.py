@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, bindparam, cast, func, literal_column, select
-from sqlalchemy.types import BigInteger
+from sqlalchemy import Connection, FromClause, Select, Text, cast, literal_column, select
 
 from experiments.facts import CartFact, CustomFact, RatingFact, Slot, SlotFact
 from service.archive.reading import read_archived
 from service.ledger import schema
+from service.ledger.links import ByUnit
 from service.ledger.orders import Orders, body_of
-from service.ledger.statements import ByKeys, Prepared, fetched
 from service.ledger.unit_rows import Fact, Reached, UnitRows
 
 SLOTS = {slot.value: slot for slot in Slot}
@@ -24,43 +23,35 @@ FOLDED = (*SLOTS, *CARTS, "order", "rating", "custom")
 UNFOLDED = frozenset(("product_view", "decline", "message_opened"))
 """The types that change no sum, whatever has come before: they need not be folded."""
 
-EventRow = tuple[Any, ...]  # as `_READ` has it
+EventRow = tuple[Any, ...]  # as `_read` has it
 
-_event, _link, _archived = schema.event.c, schema.event_unit.c, schema.archived_event.c
-_READ = (
-    _link.unit_no,
-    _event.event_no,
-    _link.kinds,
-    _event.experiment_no,
-    _event.decision_unit_no,
-    _event.decision_period,
-    _event.type,
-    _event.occurred_at_us,
-    _event.order_id,
-    cast(_event.body, Text),
-)
+_event, _archived = schema.event.c, schema.archived_event.c
 _IS_FOLDED = _event.type.in_([literal_column(f"'{kind}'") for kind in FOLDED])
-_IS_LINKED = _event.event_no == _link.event_no
-_EVENTS = ByKeys(
-    select(*_READ).join_from(schema.event_unit, schema.event, _IS_LINKED).where(_IS_FOLDED), _link.unit_no
-)
-_after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value")
-_EVENTS_AFTER = Prepared(
-    select(*_READ)
-    .select_from(_after)
-    .join(
-        schema.event_unit,
-        (_link.unit_no == cast(_after.c.key, BigInteger)) & (_link.event_no > _after.c.value),
+
+
+def _read(link: FromClause) -> Select[*tuple[Any, ...]]:
+    columns = (
+        link.c.unit_no,
+        _event.event_no,
+        link.c.kinds,
+        _event.experiment_no,
+        _event.decision_unit_no,
+        _event.decision_period,
+        _event.type,
+        _event.occurred_at_us,
+        _event.order_id,
+        cast(_event.body, Text),
     )
-    .join(schema.event, _IS_LINKED)
-    .where(_IS_FOLDED)
-)
-_ARCHIVED = ByKeys(
-    select(_link.unit_no, _link.event_no, _link.kinds).join_from(
-        schema.event_unit, schema.archived_event, _archived.event_no == _link.event_no
-    ),
-    _link.unit_no,
-)
+    is_linked = _event.event_no == link.c.event_no
+    return select(*columns).join_from(link, schema.event, is_linked).where(_IS_FOLDED)
+
+
+def _read_archived(link: FromClause) -> Select[*tuple[Any, ...]]:
+    columns = link.c.unit_no, link.c.event_no, link.c.kinds
+    return select(*columns).join_from(link, schema.archived_event, _archived.event_no == link.c.event_no)
+
+
+_EVENTS, _ARCHIVED = ByUnit(_read), ByUnit(_read_archived)
 
 
 def read_events(
@@ -73,9 +64,7 @@ def read_events(
 
 def read_events_after(connection: Connection, after: Mapping[int, int]) -> Sequence[EventRow]:
     """The events that reach units and have higher numbers than each of them is given with, on SQLite."""
-    if not after:
-        return ()
-    return fetched(_EVENTS_AFTER.execute(connection, {"after": msgspec.json.encode(after).decode()}))
+    return _EVENTS.rows_after(connection, after)
 
 
 def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
@@ -94,7 +83,7 @@ def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
 def _archived_events(
     connection: Connection, unit_nos: Collection[int], archive: Path
 ) -> list[tuple[Any, ...]]:
-    """What is archived of these units, as `_EVENTS` has it."""
+    """What is archived of these units, as `_read` has it."""
     links = _ARCHIVED.rows(connection, unit_nos)
     events = read_archived(connection, {event_no for _, event_no, _ in links}, archive)
     return [

@@ -26,6 +26,7 @@ from service.ledger.balances import balance_rows
 from service.ledger.database import Database
 from service.ledger.facts import read_units
 from service.ledger.folds import cell_of, fold_groups, units_of_orders
+from service.ledger.links import unequal_links
 from service.ledger.marks import pending
 from service.ledger.orders import Orders
 from service.ledger.statements import chunks
@@ -118,6 +119,8 @@ def _verify_links(connection: Connection, report: VerifyReport) -> None:
     )
     for event_no, unit_no in connection.execute(statement):
         report.differ(f"event {event_no} of unit {unit_no} is gone")
+    for event_no, unit_no in unequal_links(connection):
+        report.differ(f"event {event_no} of unit {unit_no} is not by unit as it is by event")
 
 
 def _verify_totals(look: _Look) -> None:

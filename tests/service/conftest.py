@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 
 from service.app import create_app
 from service.entry import main
+from service.hot import link_upkeep
 from service.jobs.folding import kept_units_of
 from service.keys import Scope
 from service.ledger import schema
@@ -50,6 +51,14 @@ def sqlite_only(ledgers: Ledgers) -> None:
     """For a test of what is so on SQLite alone."""
     if ledgers.kind is not DatabaseKind.SQLITE:
         pytest.skip("it is about SQLite")
+
+
+@pytest.fixture
+def often_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links are brought up and merged every few events, a few at a time."""
+    monkeypatch.setattr(link_upkeep, "BRING_UP_AT", 3)
+    monkeypatch.setattr(link_upkeep, "SETTLE_AT", 12)
+    monkeypatch.setattr(link_upkeep, "SLICE", 5)
 
 
 def document(key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:

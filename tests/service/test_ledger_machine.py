@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.service.chance import Chance
 from tests.service.histories import History, new_history
@@ -15,6 +16,7 @@ from tests.service.oracle import wire_time
 STEPS = 110
 
 
+@pytest.mark.usefixtures("often_merged")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_history_equals_the_oracle_and_so_does_it_in_any_order(
     seed: int, tmp_path: Path, empty_ledger: bytes
@@ -35,6 +37,9 @@ def test_a_history_equals_the_oracle_and_so_does_it_in_any_order(
         first.check()
         assert len(first.made) >= 8
         assert len(first.events) > 50
+        with first.shop.database.read() as connection:
+            marks = connection.execute(text("SELECT value FROM progress WHERE name = 'links_settled'"))
+            assert marks.scalar_one() > 12
         deliver_shuffled(first, second, random.Random(seed))
         assert second.cells() == first.cells()
         assert second.histograms() == first.histograms()

@@ -1,0 +1,192 @@
+"""Which events reach which units, found by unit.
+
+Links are appended to `event_unit`, by event: a few rows to a page. An index by unit would have a page
+dirtied for each of them, since a busy shop's next event is of anybody. So on SQLite the links up to a mark
+stand by unit in `unit_event`, merged in key order, many to a page; later ones are brought, connection by
+connection, into a temporary table of the same key, which dirties no page of the ledger. PostgreSQL has an
+ordinary index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec.json import encode
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+    union_all,
+)
+
+from service.ledger import schema
+from service.ledger.statements import ByKeys, Prepared, fetched, upsert
+
+LINKS_SETTLED = "links_settled"
+"""The row of `progress` that says up to which event links stand in `unit_event`; none on PostgreSQL."""
+
+_RECENT = Table(
+    "recent_link",
+    MetaData(),
+    Column("unit_no", BigInteger, primary_key=True),
+    Column("event_no", BigInteger, primary_key=True),
+    Column("kinds", Integer),
+)
+_TEMPORARY = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS recent_link (unit_no INTEGER NOT NULL, event_no INTEGER NOT NULL, "
+    "kinds INTEGER NOT NULL, PRIMARY KEY (unit_no, event_no)) WITHOUT ROWID",
+    # Rolled back with the rows, should what fills them fail.
+    "CREATE TEMPORARY TABLE IF NOT EXISTS recent_links (settled INTEGER NOT NULL, through INTEGER NOT NULL)",
+)
+_COLUMNS = "unit_no, event_no, kinds"
+_BEYOND_ALL = 1 << 62, 1 << 62
+_SETTLED = f"SELECT value FROM progress WHERE name = '{LINKS_SETTLED}'"
+
+Joined = Callable[[FromClause], Select[*tuple[Any, ...]]]
+"""A statement about a table of links, whichever it is."""
+
+
+class ByUnit:
+    """A prepared statement about the links of many units."""
+
+    def __init__(self, joined: Joined) -> None:
+        settled, recent, link = schema.unit_event, _RECENT, schema.event_unit
+        is_settled = settled.c.event_no <= bindparam("settled")
+        self._settled = ByKeys(joined(settled).where(is_settled), settled.c.unit_no)
+        self._recent = ByKeys(joined(recent), recent.c.unit_no)
+        self._indexed = ByKeys(joined(link), link.c.unit_no)
+        self._recent_after = _after(joined(recent), recent)
+        self._settled_after = _after(joined(settled).where(is_settled), settled)
+
+    def rows(self, connection: Connection, unit_nos: Collection[int]) -> Sequence[Any]:
+        """The rows of these units, as the driver makes them."""
+        if connection.dialect.name == "postgresql":
+            return self._indexed.rows(connection, unit_nos)
+        settled, _ = bring_up(connection)
+        old = self._settled.rows(connection, unit_nos, settled=settled)
+        return [*old, *self._recent.rows(connection, unit_nos)]
+
+    def rows_after(self, connection: Connection, after: Mapping[int, int]) -> Sequence[Any]:
+        """Those of each unit with higher event numbers than it is given with, on SQLite."""
+        if not after:
+            return ()
+        settled, _ = bring_up(connection)
+        rows = fetched(self._recent_after.execute(connection, {"after": encode(after).decode()}))
+        older = {unit_no: event_no for unit_no, event_no in after.items() if event_no < settled}
+        if older:
+            values = {"after": encode(older).decode(), "settled": settled}
+            rows = [*rows, *fetched(self._settled_after.execute(connection, values))]
+        return rows
+
+
+def _after(statement: Select[*tuple[Any, ...]], link: Table) -> Prepared:
+    after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value").alias("after")
+    is_after = (link.c.unit_no == cast(after.c.key, BigInteger)) & (link.c.event_no > after.c.value)
+    return Prepared(statement.where(is_after))
+
+
+def bring_up(connection: Connection) -> tuple[int, int]:
+    """Bring the links that are not settled up to the connection's snapshot, on SQLite.
+
+    The events up to which links are settled, and up to which they are at hand now.
+    """
+    raw = _raw(connection)
+    for statement in _TEMPORARY:
+        raw.execute(statement)
+    (settled,) = raw.execute(_SETTLED).fetchone() or (0,)
+    (newest,) = raw.execute("SELECT max(event_no) FROM event_unit").fetchone()
+    row = raw.execute("SELECT settled, through FROM recent_links").fetchone()
+    was_settled, through = row or (-1, settled)
+    if was_settled != settled:
+        raw.execute("DELETE FROM recent_link")  # all, which takes no time; of only the older ones it would
+        through = settled
+    newest = max(through, newest or 0)
+    if newest > through:
+        raw.execute(
+            f"INSERT INTO recent_link ({_COLUMNS}) SELECT {_COLUMNS} FROM event_unit WHERE event_no > ?",
+            (through,),
+        )
+    if was_settled != settled or newest > through:
+        raw.execute("DELETE FROM recent_links")
+        raw.execute("INSERT INTO recent_links VALUES (?, ?)", (settled, newest))
+    return settled, newest
+
+
+def reaching(unit_nos: Collection[int]) -> Select[tuple[int]]:
+    """The numbers of events that reach units, for a single look: what is not settled is scanned on SQLite."""
+    settled, link = schema.unit_event.c, schema.event_unit.c
+    through = _through()
+    found = union_all(
+        select(settled.event_no).where(settled.unit_no.in_(unit_nos), settled.event_no <= through),
+        select(link.event_no).where(link.event_no > through, link.unit_no.in_(unit_nos)),
+    ).subquery()
+    return select(found.c.event_no)
+
+
+def unequal_links(connection: Connection) -> Iterator[tuple[int, int]]:
+    """Events and units whose link up to the mark differs, or is there by event or by unit alone."""
+    by_unit, by_event = schema.unit_event.c, schema.event_unit.c
+    is_same = (by_unit.unit_no == by_event.unit_no) & (by_unit.event_no == by_event.event_no)
+    through = _through()
+    statements = (
+        select(by_event.event_no, by_event.unit_no)
+        .join_from(schema.event_unit, schema.unit_event, is_same, isouter=True)
+        .where(by_event.event_no <= through, func.coalesce(by_unit.kinds, -1) != by_event.kinds),
+        select(by_unit.event_no, by_unit.unit_no)
+        .join_from(schema.unit_event, schema.event_unit, is_same, isouter=True)
+        .where(by_unit.event_no <= through, by_event.event_no.is_(None)),
+    )
+    for statement in statements:
+        for row in connection.execute(statement):
+            yield row.event_no, row.unit_no
+
+
+def _through() -> ColumnElement[int]:
+    progress = schema.progress.c
+    mark = select(progress.value).where(progress.name == LINKS_SETTLED)
+    return func.coalesce(mark.scalar_subquery(), 0)
+
+
+def merge(connection: Connection, after: tuple[int, int], through: int, size: int) -> tuple[int, int] | None:
+    """Merge so many of the links up to an event into `unit_event`, in key order, from after a key on.
+
+    The last key, to go on after; None when all are merged. What a merge that was cut short left behind stays.
+    """
+    bring_up(connection)
+    raw = _raw(connection)
+    last: tuple[int, int] | None = raw.execute(
+        "SELECT unit_no, event_no FROM recent_link WHERE (unit_no, event_no) > (?, ?) "
+        "ORDER BY unit_no, event_no LIMIT 1 OFFSET ?",
+        (*after, size - 1),
+    ).fetchone()
+    raw.execute(
+        f"INSERT OR IGNORE INTO unit_event ({_COLUMNS}) SELECT {_COLUMNS} FROM recent_link "
+        "WHERE (unit_no, event_no) > (?, ?) AND (unit_no, event_no) <= (?, ?) AND event_no <= ? "
+        "ORDER BY unit_no, event_no",
+        (*after, *(last or _BEYOND_ALL), through),
+    )
+    return last
+
+
+def note_settled(connection: Connection, through: int) -> None:
+    """All links up to this event are merged."""
+    upsert(connection, schema.progress, [{"name": LINKS_SETTLED, "value": through}])
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    return raw
