@@ -48,7 +48,7 @@ def paths(data: dict[str, Any]) -> list[str]:
     if any(name.startswith("events") for name in data["paths"]):
         rows.append(
             "An event is one of a storefront's mix (of ten: 4 exposures, a click, 2 product views, a cart, a "
-            "checkout, an order), each with a key never seen, of 20,000 assigned units."
+            "checkout, an order), each with a random key never seen, of 20,000 assigned units."
         )
     return rows
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select, text
 
 from service.ledger.database import Database, DatabaseKind
+from service.ledger.event_keys import fill_keys
 from service.ledger.links import LINKS_SETTLED
 from service.ledger.units import UNITS_SETTLED
 from service.ledger.verify import verify
@@ -148,7 +149,7 @@ def _carry_numbers(connection: Connection, copy: sqlite3.Connection) -> None:
 
 
 def _merge_all(copy: sqlite3.Connection) -> dict[str, int]:
-    """What SQLite merges in key order is merged: keys of units, all of which are here, and links by unit."""
+    """What SQLite merges in key order is merged: keys of units and of events, and links by unit."""
     columns = "unit_no, event_no, kinds"
     copy.execute(
         f"INSERT INTO unit_event ({columns}) SELECT {columns} FROM event_unit ORDER BY unit_no, event_no"
@@ -157,7 +158,8 @@ def _merge_all(copy: sqlite3.Connection) -> dict[str, int]:
     for name, number, table in marks:
         newest = f"SELECT '{name}', coalesce(max({number}), 0) FROM {table}"
         copy.execute(f"INSERT OR REPLACE INTO progress (name, value) {newest}")
-    changed = "unit_event", "progress"
+    fill_keys(copy, dict(copy.execute("SELECT store_no, secret FROM store").fetchall()))
+    changed = "unit_event", "event_by_key", "progress"
     return {name: copy.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in changed}
 
 

@@ -26,6 +26,7 @@ from service.clock import is_in_calendar, to_micros
 from service.decision_ids import DecisionRef, decode
 from service.event_types import UNSET, AnyEvent, given
 from service.keys import KeyKind, Principal, Scope
+from service.ledger.event_keys import RESERVED_EVENT_ID
 from service.ledger.units import ANY_KIND, KIND_BITS
 from service.problems import bad_request, field_problem
 from service.wire import open_map_faults
@@ -36,8 +37,6 @@ DEDUPLICATION = timedelta(days=90)
 DEDUPLICATION_US = micros(DEDUPLICATION)
 PPM = 1_000_000
 CONVERTED_MAX = 10**15
-RESERVED_EVENT_ID = "rialto:"
-"""How the ids of our own events begin; a caller's may not."""
 COLUMNS = frozenset(
     ("event_id", "occurred_at", "unit_id", "ids", "anonymous_id", "decision_id", "order_id", "refund_id")
 )

@@ -46,7 +46,7 @@ async def record_many(
 ) -> list[Outcome]:
     """Record events in order, adding their rows; one outcome each. `at_us` is the machine's time."""
     units = await units_of(ledger, batch, store, dict.fromkeys(_raw_ids(events)))
-    known = await _read(ledger, store, units, events)
+    known = await _read(ledger, batch, store, units, events)
     outcomes: list[Outcome] = []
     accepted: list[Arrived] = []
     for event in events:
@@ -61,11 +61,12 @@ async def record_many(
     return outcomes
 
 
-async def _read(ledger: HotLedger, store: StoreState, units: Units, events: Sequence[Arrived]) -> _Known:
+async def _read(
+    ledger: HotLedger, batch: Round, store: StoreState, units: Units, events: Sequence[Arrived]
+) -> _Known:
     known = _Known(units)
     mine = (store.store_no,)
-    rows = await ledger.lookup(statements.EVENT_DIGESTS, mine, {event.event_id for event in events})
-    known.events = {event_id: digest for event_id, digest in rows}
+    known.events = await ledger.event_digests(batch, store, {event.event_id for event in events})
     order_ids = {event.order_id for event in events if event.order_id is not None}
     if order_ids:
         for kind, order_id, refund_id, digest, body in await ledger.lookup(

@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 from experiments.allocation.hashing import unit_hash
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseKind, DatabaseUnusable, shown
+from service.ledger.event_keys import EVENTS_SETTLED
 from service.ledger.links import LINKS_SETTLED
 from service.ledger.statements import insert_missing
 from service.ledger.units import UNITS_SETTLED
@@ -109,7 +110,7 @@ def _as_rows(file: Path, database: Database, progress: Progress) -> Mapping[str,
                 _require_empty(connection, database)
                 counts = {table.name: _load(backup, connection, table, progress) for table in tables()}
                 _complete_keys(connection)
-                _use_index_of_links(connection)
+                _use_indexes(connection)
                 _carry_numbers(backup, connection)
         finally:
             source.close()
@@ -160,10 +161,12 @@ def _complete_keys(connection: Connection) -> None:
         insert_missing(connection, schema.unit_key, list(_keys(part, secrets)))
 
 
-def _use_index_of_links(connection: Connection) -> None:
-    """Links by unit have an index here, and no table of their own."""
+def _use_indexes(connection: Connection) -> None:
+    """Links by unit and events by id have indexes here, and no tables of their own."""
     connection.execute(delete(schema.unit_event))
-    connection.execute(delete(schema.progress).where(schema.progress.c.name == LINKS_SETTLED))
+    connection.execute(delete(schema.event_by_key))
+    marks = LINKS_SETTLED, EVENTS_SETTLED
+    connection.execute(delete(schema.progress).where(schema.progress.c.name.in_(marks)))
 
 
 def _keys(units: Iterable[Any], secrets: Mapping[int, bytes]) -> Iterator[dict[str, Any]]:

@@ -54,6 +54,7 @@ class Round:
         self.rows: dict[str, list[tuple[Any, ...]]] = {append.table: [] for append in APPENDED}
         self.units: dict[tuple[int, bytes], int] = {}  # unit_no by store_no and hash
         self.sets: dict[int, Sets] = {}  # new candidate sets, by experiment_no
+        self.event_keys: dict[tuple[int, str], bytes] = {}  # by store_no and event_id, where they are used
 
     def add(self, append: Append, row: tuple[Any, ...]) -> None:
         """Append a row."""
@@ -96,6 +97,12 @@ class HotLedger(Protocol):
 
     async def unit_numbers(self, count: int) -> Sequence[int]:
         """Numbers for new units; those not used are never used."""
+        ...
+
+    async def event_digests(
+        self, batch: Round, store: StoreState, event_ids: Collection[str]
+    ) -> dict[str, bytes]:
+        """The digest of each event that is on record, by its id."""
         ...
 
     async def event_numbers(self, count: int) -> Sequence[int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
+from service.catalogue import StoreState
 from service.hot import statements
 from service.hot.ledger import APPENDED, LedgerUnavailable, LostRace, Round, Rows, Sets, Submit, read_sets
 from service.hot.statements import Append, Lookup
@@ -123,6 +124,13 @@ class PostgresLedger:
             self._unit_numbers += [n for (n,) in await self._fetch(NUMBERS, "unit", "unit_no", wanted)]
         numbers, self._unit_numbers = self._unit_numbers[:count], self._unit_numbers[count:]
         return numbers
+
+    async def event_digests(
+        self, batch: Round, store: StoreState, event_ids: Collection[str]
+    ) -> dict[str, bytes]:
+        """The digest of each event that is on record, by its id."""
+        rows = await self.lookup(statements.EVENT_DIGESTS, (store.store_no,), event_ids)
+        return {event_id: digest for event_id, digest in rows}
 
     async def event_numbers(self, count: int) -> Sequence[int]:
         """Numbers from the sequence all replicas share."""

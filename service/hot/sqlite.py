@@ -16,14 +16,23 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
 from experiments.allocation.hashing import unit_hash
+from service.catalogue import StoreState
 from service.hot import statements
+from service.hot.key_index import KeyIndex
 from service.hot.ledger import APPENDED, LedgerUnavailable, Round, Rows, Sets, Submit, read_sets
 from service.hot.link_upkeep import LinkUpkeep
 from service.hot.statements import Lookup
 from service.hot.thread import WritingThread
-from service.hot.unit_index import UnitIndex
 from service.ledger import schema
 from service.ledger.database import Database
+from service.ledger.event_keys import (
+    event_key,
+    events_settled,
+    keys_after,
+    merge_keys,
+    note_events_settled,
+    secrets_of,
+)
 from service.ledger.sqlite_database import CHECKPOINT_PAGES
 from service.ledger.sqlite_rows import insert_rows
 from service.ledger.statements import insert_missing, upsert
@@ -38,6 +47,9 @@ LOOP_ROWS_MAX = 512
 """Rows that are appended on the event loop; of more, the thread appends most while the loop goes on."""
 HURRIED_MAX = 16
 """Of so many jobs that wait for no disk one does, and empties the log when that is due."""
+UNITS_SETTLE_AT = 1 << 19
+"""12 MB. At five million units about ten rows share a page."""
+EVENTS_SETTLE_AT = 1 << 18
 SETTLE_SLICE = 4000
 TAIL_SLICE = 50_000
 
@@ -60,7 +72,9 @@ class SqliteLedger:
         self._database = database
         self._thread = WritingThread("ledger-writer")
         self._sets: dict[int, Sets] = {}
-        self.units = UnitIndex()
+        self.units = KeyIndex(UNITS_SETTLE_AT)
+        self.events = KeyIndex(EVENTS_SETTLE_AT)
+        self._events_settled = 0
         self._settled = 0
         self._last_unit = 0
         self._last_event = 0
@@ -85,12 +99,14 @@ class SqliteLedger:
         with self._connection.begin():
             self._settled = settled_through(self._connection)
             self._read_tail()
+            self._events_settled = events_settled(self._connection)
+            for keys in keys_after(self._connection, self._events_settled):
+                self.events.add(keys)
             self._links.bring_up(self._connection)
         self._wait_for_locks(0)  # from now on statements run on the event loop
 
     def _read_tail(self) -> None:
-        stores = self._connection.execute(select(schema.store.c.store_no, schema.store.c.secret))
-        secrets = {row.store_no: row.secret for row in stores}
+        secrets = secrets_of(self._connection)
         unit = schema.unit.c
         after = self._settled
         while True:
@@ -141,6 +157,20 @@ class SqliteLedger:
             found.update((key, unit_no) for key, unit_no in rows)
         return found
 
+    async def event_digests(
+        self, batch: Round, store: StoreState, event_ids: Collection[str]
+    ) -> dict[str, bytes]:
+        """The digest of each event that is on record, by its id: found in memory, else in `event_by_key`."""
+        keys = {(store.store_no, event_id): event_key(store.secret, event_id) for event_id in event_ids}
+        batch.event_keys.update(keys)
+        found = self.events.find(list(keys.values()))
+        if self._events_settled and len(found) < len(keys):
+            missing = [key for key in keys.values() if key not in found]
+            rows = await self.lookup(statements.EVENTS_BY_KEY, (), missing)
+            found.update((key, event_no) for key, event_no in rows)
+        rows = await self.lookup(statements.DIGESTS_BY_NUMBER, (), found.values())
+        return {event_id: digest for event_id, digest in rows}
+
     async def unit_numbers(self, count: int) -> Sequence[int]:
         """The next numbers; this process alone gives them."""
         first = self._last_unit + 1
@@ -171,6 +201,8 @@ class SqliteLedger:
                 raise LedgerUnavailable(str(error)) from error
             raise
         self.units.add((key, unit_no) for (_, key), unit_no in batch.units.items())
+        events = batch.rows[statements.EVENT.table]
+        self.events.add((batch.event_keys[row[1], row[2]], row[0]) for row in events)
         for experiment_no, sets in batch.sets.items():
             self._sets[experiment_no].update(sets)
 
@@ -256,7 +288,7 @@ class SqliteLedger:
     @property
     def is_upkeep_due(self) -> bool:
         """Whether there are enough units or links to be merged, or to be brought up."""
-        return self.units.is_due or self._links.is_due(self._last_event)
+        return self.units.is_due or self.events.is_due or self._links.is_due(self._last_event)
 
     async def upkeep(self, submit: Submit) -> None:
         """Merge what is due, in key order, a slice to a job."""
@@ -264,6 +296,8 @@ class SqliteLedger:
             await self._links.keep_up(submit)
         if self.units.is_due:
             await self._settle_units(submit)
+        if self.events.is_due:
+            await self._settle_events(submit)
 
     async def _settle_units(self, submit: Submit) -> None:
         through = self.units.begin_settling()
@@ -272,6 +306,14 @@ class SqliteLedger:
         await submit(lambda connection: _note_settled(connection, through))
         self._settled = through
         self.units.end_settling()
+
+    async def _settle_events(self, submit: Submit) -> None:
+        through = self.events.begin_settling()
+        for part in self.events.settling(SETTLE_SLICE):
+            await submit(lambda connection, part=part: merge_keys(connection, part))
+        await submit(lambda connection: note_events_settled(connection, through))
+        self._events_settled = through
+        self.events.end_settling()
 
 
 def _settle(connection: Connection, units: Sequence[tuple[bytes, int]]) -> None:

@@ -108,10 +108,14 @@ CANDIDATE_SETS = _lookup(list(schema.candidate_set.c), schema.candidate_set.c.ex
 
 # Hot and archived events in one statement: one that is just being archived is in the one or the other.
 _keys = union_all(
-    select(_event.store_no, _event.event_id, _event.digest),
-    select(_archived.store_no, _archived.event_id, _archived.digest),
+    select(_event.event_no, _event.store_no, _event.event_id, _event.digest),
+    select(_archived.event_no, _archived.store_no, _archived.event_id, _archived.digest),
 ).subquery("event_key")
 EVENT_DIGESTS = _lookup([_keys.c.event_id, _keys.c.digest], _keys.c.event_id, _keys.c.store_no)
+DIGESTS_BY_NUMBER = _lookup([_keys.c.event_id, _keys.c.digest], _keys.c.event_no)
+EVENTS_BY_KEY = _lookup(
+    [schema.event_by_key.c.hash16, schema.event_by_key.c.event_no], schema.event_by_key.c.hash16
+)
 
 _orders = union_all(
     select(_event.store_no, _event.type, _event.order_id, _event.refund_id, _event.digest, _body),

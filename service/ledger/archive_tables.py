@@ -37,7 +37,7 @@ class ArchivedEventRow(SQLModel, table=True):
 
     __tablename__ = "archived_event"
     __table_args__ = (
-        Index("archived_event_key", "store_no", "event_id", unique=True),
+        Index("archived_event_key", "store_no", "event_id", unique=True).ddl_if(dialect="postgresql"),
         Index("archived_event_file", "file_no"),
     )
     event_no: int = big(primary_key=True)

@@ -25,6 +25,7 @@ PRAGMAS = (
     "PRAGMA busy_timeout=10000",
     f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}",
     "PRAGMA foreign_keys=ON",
+    "PRAGMA temp.cache_size=-16384",  # the links not yet settled fit in, so that no temporary file is written
 )
 STATEMENTS_KEPT = 512
 """Of each connection, prepared: a table has an INSERT for seven numbers of rows."""

@@ -204,7 +204,7 @@ class UnitKeyRow(SQLModel, table=True):
     """The number of a unit by its keyed hash.
 
     On SQLite only units up to the mark `units_settled` of `progress` stand here: a random key dirties a page
-    of its own, so new ones are kept in memory and merged in key order, many to a page (`hot/unit_index.py`).
+    of its own, so new ones are kept in memory and merged in key order, many to a page (`hot/key_index.py`).
     """
 
     __tablename__ = "unit_key"
@@ -294,7 +294,7 @@ class EventRow(SQLModel, table=True):
 
     __tablename__ = "event"
     __table_args__ = (
-        Index("event_key", "store_no", "event_id", unique=True),
+        Index("event_key", "store_no", "event_id", unique=True).ddl_if(dialect="postgresql"),
         Index(
             "event_order",
             "store_no",
@@ -341,6 +341,19 @@ class EventRow(SQLModel, table=True):
     decision_unit_no: int | None = big(nullable=True)
     decision_period: int | None = None
     body: dict[str, Any] = json()
+
+
+class EventByKeyRow(SQLModel, table=True):
+    """The number of an event by the keyed hash of its id, on SQLite (`ledger/event_keys.py`).
+
+    Up to the mark `events_settled` of `progress`, and beyond it what a merge has come to that is under way;
+    on PostgreSQL there are none.
+    """
+
+    __tablename__ = "event_by_key"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    hash16: bytes = Field(default=None, sa_column=Column(LargeBinary(16), primary_key=True))
+    event_no: int = big()
 
 
 class EventUnitRow(SQLModel, table=True):

@@ -24,6 +24,7 @@ from service.catalogue import LiveExperiment, StoreState, load_store
 from service.ledger import schema
 from service.ledger.balances import balance_rows
 from service.ledger.database import Database
+from service.ledger.event_keys import unequal_keys
 from service.ledger.facts import read_units
 from service.ledger.folds import cell_of, fold_groups, units_of_orders
 from service.ledger.links import unequal_links
@@ -102,6 +103,7 @@ def verify(
             for difference in check_index(connection, store_no):
                 report.differ(f"store {store.key}: {difference}")
         _verify_links(connection, report)
+        _verify_keys(connection, report)
         if full:
             for difference in check_files(connection, archive, progress):
                 report.differ(difference)
@@ -121,6 +123,12 @@ def _verify_links(connection: Connection, report: VerifyReport) -> None:
         report.differ(f"event {event_no} of unit {unit_no} is gone")
     for event_no, unit_no in unequal_links(connection):
         report.differ(f"event {event_no} of unit {unit_no} is not by unit as it is by event")
+
+
+def _verify_keys(connection: Connection, report: VerifyReport) -> None:
+    """Every event is found by its key: else the same event would count once more."""
+    for event_no in unequal_keys(connection):
+        report.differ(f"event {event_no} is not found by its key, or the key leads elsewhere")
 
 
 def _verify_totals(look: _Look) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 
 from service.app import create_app
 from service.entry import main
-from service.hot import link_upkeep
+from service.hot import key_index, link_upkeep, sqlite
 from service.jobs.folding import kept_units_of
 from service.keys import Scope
 from service.ledger import schema
@@ -55,7 +55,10 @@ def sqlite_only(ledgers: Ledgers) -> None:
 
 @pytest.fixture
 def often_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Links are brought up and merged every few events, a few at a time."""
+    """Links, and keys of events, are brought up and merged every few events, a few at a time."""
+    monkeypatch.setattr(key_index, "RECENT_MAX", 4)
+    monkeypatch.setattr(sqlite, "EVENTS_SETTLE_AT", 12)
+    monkeypatch.setattr(sqlite, "SETTLE_SLICE", 5)
     monkeypatch.setattr(link_upkeep, "BRING_UP_AT", 3)
     monkeypatch.setattr(link_upkeep, "SETTLE_AT", 12)
     monkeypatch.setattr(link_upkeep, "SLICE", 5)

@@ -304,7 +304,7 @@ def rows(shop: Shop) -> dict[str, Any]:
 TABLES = (
     *("store", "api_key", "experiment", "variant", "policy_version", "candidate_set", "unit", "person"),
     *("assignment", "decision_context", "shown", "event", "event_unit", "unit_event", "mark", "unit_key"),
-    "progress",
+    *("event_by_key", "progress"),
     *("order_balance", "unit_total", "cell", "cart_timer"),
     *("archive", "archive_file", "archived_event", "archived_late", "archived_order"),
     *("enrolment_features", "guardrail_change", "operations_mark", "answer_count", "analysis"),

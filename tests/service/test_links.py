@@ -6,21 +6,27 @@ import asyncio
 import random
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
-from service.hot import link_upkeep, statements
+from service.hot import key_index, link_upkeep, sqlite, statements
 from service.hot.ledger import Round
 from service.hot.sqlite import SqliteLedger
 from service.ledger import schema
 from service.ledger.database import Database
+from service.ledger.event_keys import event_key, events_settled, unequal_keys
 from service.ledger.links import ByUnit, bring_up, merge, note_settled, reaching, unequal_links
 
 Links = dict[int, set[tuple[int, int]]]
 """Events and kinds by unit."""
 UNITS = 9
 STEPS = ("append", "append", "bring up", *6 * ("merge",), "cut short", "look", "look")
+STORE: dict[str, Any] = {
+    **{"key": "shop", "secret": b"s" * 32, "settings": {}, "is_simulated": False, "version": 1},
+    **{"created_at_us": 1, "revision": 1},
+}
 PLAIN = ByUnit(lambda link: select(link.c.unit_no, link.c.event_no, link.c.kinds))
 
 
@@ -109,10 +115,16 @@ def test_the_ledger_merges_what_it_has_committed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(link_upkeep, "BRING_UP_AT", 10)
     monkeypatch.setattr(link_upkeep, "SETTLE_AT", 100)
     monkeypatch.setattr(link_upkeep, "SLICE", 7)
+    monkeypatch.setattr(key_index, "RECENT_MAX", 9)
+    monkeypatch.setattr(sqlite, "EVENTS_SETTLE_AT", 100)
+    monkeypatch.setattr(sqlite, "SETTLE_SLICE", 7)
 
     async def scenario() -> int:
         database = Database(f"sqlite:///{tmp_path}/rialto.db")
         database.migrate()
+        with database.write() as connection:
+            if connection.execute(select(schema.store)).first() is None:
+                connection.execute(insert(schema.store).values(**STORE))
         ledger = SqliteLedger(database)
         await ledger.open()
 
@@ -122,6 +134,7 @@ def test_the_ledger_merges_what_it_has_committed(tmp_path: Path, monkeypatch: py
             for number in numbers:
                 row = (number, 1, f"e{number}", "decline", 1, 1, False, bytes(16), *(None,) * 5, "{}")
                 batch.add(statements.EVENT, row)
+                batch.event_keys[1, f"e{number}"] = event_key(STORE["secret"], f"e{number}")
                 batch.add(statements.EVENT_UNIT, (number, number * 7919 % 50 + 1, 1))
             await ledger.commit(batch)
 
@@ -136,6 +149,8 @@ def test_the_ledger_merges_what_it_has_committed(tmp_path: Path, monkeypatch: py
         await ledger.close()
         with database.read() as connection:
             assert list(unequal_links(connection)) == []
+            assert list(unequal_keys(connection)) == []
+            assert events_settled(connection) >= 100
             by_event = connection.execute(select(schema.event_unit)).all()
             found = PLAIN.rows(connection, range(1, 51))
             assert sorted((event_no, unit_no, kinds) for unit_no, event_no, kinds in found) == sorted(

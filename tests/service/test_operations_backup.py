@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from service.backup import back_up
 from service.ledger import schema
 from service.ledger.database import Database
+from service.ledger.event_keys import EVENTS_SETTLED
 from service.ledger.links import LINKS_SETTLED
 from service.restore import restore, tables
 from tests.ledgers import SqliteLedgers
@@ -153,7 +154,10 @@ def test_a_ledger_goes_to_postgresql_and_back_without_a_difference(
         keys, links = there.pop("unit_key"), there.pop("unit_event")
         here.pop("unit_key")
         here.pop("unit_event")
-        here["progress"] = [mark for mark in here["progress"] if mark[0] != LINKS_SETTLED]
+        here.pop("event_by_key")
+        assert there.pop("event_by_key") == []
+        marks = LINKS_SETTLED, EVENTS_SETTLED
+        here["progress"] = [mark for mark in here["progress"] if mark[0] not in marks]
         assert there == here
         assert links == []  # PostgreSQL finds them by an index
         assert len(keys) == len(there["unit"])  # SQLite keeps the newest in memory, PostgreSQL none
@@ -171,7 +175,8 @@ def test_a_ledger_goes_to_postgresql_and_back_without_a_difference(
     assert highest in settled
     links = sorted((unit_no, event_no, kinds) for event_no, unit_no, kinds in back["event_unit"])
     assert sorted(back.pop("unit_event")) == links
-    for name in ("progress", "unit_key"):
+    assert {event_no for _, event_no in back["event_by_key"]} == {row[0] for row in back["event"]}
+    for name in ("progress", "unit_key", "event_by_key"):
         back.pop(name)
         here.pop(name, None)
     assert len(links) > 10

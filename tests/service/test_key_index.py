@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.hot import unit_index
-from service.hot.unit_index import UnitIndex
+from service.hot import key_index
+from service.hot.key_index import KeyIndex
 
 # Few values for each half: hashes that begin alike are the rule here.
 HASHES = st.builds(lambda a, b: bytes(7) + bytes([a]) + bytes(7) + bytes([b]), *[st.integers(0, 9)] * 2)
@@ -20,9 +20,8 @@ def test_it_finds_what_was_added_and_nothing_else(
     steps: list[tuple[str, bytes]], absent: list[bytes]
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(unit_index, "RECENT_MAX", 3)
-        patched.setattr(unit_index, "SETTLE_AT", 6)
-        index, truth, settled = UnitIndex(), dict[bytes, int](), dict[bytes, int]()
+        patched.setattr(key_index, "RECENT_MAX", 3)
+        index, truth, settled = KeyIndex(6), dict[bytes, int](), dict[bytes, int]()
         for number, (step, key) in enumerate(steps, 1):
             if step == "add" and key not in truth:
                 index.add([(key, number)])
@@ -47,10 +46,9 @@ def test_it_finds_what_was_added_and_nothing_else(
 
 
 def test_what_is_erased_while_it_is_settled_is_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit_index, "RECENT_MAX", 10)
-    monkeypatch.setattr(unit_index, "SETTLE_AT", 100)
+    monkeypatch.setattr(key_index, "RECENT_MAX", 10)
     hashes = [number.to_bytes(16, "big") for number in range(100)]
-    index = UnitIndex()
+    index = KeyIndex(100)
     for number, key in enumerate(hashes, 1):
         index.add([(key, number)])
     assert index.is_due

@@ -1,10 +1,11 @@
-"""The newest units of a SQLite ledger, by keyed hash, in memory.
+"""The newest units, or events, of a SQLite ledger, by keyed hash, in memory.
 
 A hash is random, so a row in an index of millions dirties a page of its own: 4 KiB written for 30 bytes.
 Here new units are only appended to `unit` (in order of arrival, a few to a page) and found in memory: the
 newest in a dictionary, the rest in one sorted array of 24 bytes a unit. When the array is long enough it is
 merged into `unit_key` in key order, many rows to a page, a slice at a time; `progress` then says how far.
-What is in memory can always be read again from the rows of `unit` after that mark.
+What is in memory can always be read again from the rows of `unit` after that mark. Events are found in the
+same way by their ids, in an index of their own and `event_by_key`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ from numpy.typing import NDArray
 
 RECENT_MAX = 1 << 14
 """Units in the dictionary: about 2 MB, and some milliseconds to sort into the array."""
-SETTLE_AT = 1 << 19
-"""Units in the array before they are merged: 12 MB. At five million units about ten rows share a page."""
-
 Units = Iterable[tuple[bytes, int]]
 
 
@@ -38,13 +36,15 @@ class _Run:
 _EMPTY = _Run(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
 
 
-class UnitIndex:
-    """Numbers of units not yet, or not surely, in `unit_key`; one index for all stores.
+class KeyIndex:
+    """Numbers of units not yet, or not surely, in their table; one index for all stores.
 
     A hash is keyed with its store's secret, so hashes of two stores are told apart like any two hashes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settle_at: int) -> None:
+        """Merged are so many, when they have gathered in the array: 24 bytes each."""
+        self._settle_at = settle_at
         self._recent: dict[bytes, int] = {}
         self._run = _EMPTY
         self._settling = _EMPTY
@@ -78,7 +78,7 @@ class UnitIndex:
     @property
     def is_due(self) -> bool:
         """Whether there is enough to be merged into `unit_key`."""
-        return len(self._run) >= SETTLE_AT and not len(self._settling)
+        return len(self._run) >= self._settle_at and not len(self._settling)
 
     def begin_settling(self) -> int:
         """Set the sorted units aside, still to be found.
