@@ -78,14 +78,14 @@ class KeyIndex:
     @property
     def is_due(self) -> bool:
         """Whether there is enough to be merged into `unit_key`."""
-        return len(self._run) >= self._settle_at and not len(self._settling)
+        return len(self._run) + len(self._settling) >= self._settle_at
 
     def begin_settling(self) -> int:
-        """Set the sorted units aside, still to be found.
+        """Set the sorted units aside, still to be found, with those of a time that did not come to its end.
 
         Every unit up to the number returned is among them, or in `unit_key`, or gone.
         """
-        self._settling, self._run = self._run, _EMPTY
+        self._settling, self._run = _merged(self._settling, self._run), _EMPTY
         newer = min(self._recent.values(), default=None)
         return int(self._settling.unit_no.max(initial=0)) if newer is None else newer - 1
 

@@ -58,3 +58,20 @@ def test_what_is_erased_while_it_is_settled_is_not_settled(monkeypatch: pytest.M
     index.remove([hashes[5], hashes[50]])
     rest = [row for part in slices for row in part]
     assert [key for key, _ in first + rest] == [key for key in hashes if key != hashes[50]]
+
+
+def test_what_could_not_be_settled_is_settled_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_index, "RECENT_MAX", 10)
+    hashes = [number.to_bytes(16, "big") for number in range(100)]
+    index = KeyIndex(50)
+    index.add(zip(hashes[::2], range(1, 51), strict=True))
+    assert index.begin_settling() == 50
+    next(index.settling(30))  # and a job fails
+    index.add(zip(hashes[1::2], range(51, 101), strict=True))
+    assert index.is_due
+    assert index.begin_settling() == 100
+    assert [key for part in index.settling(30) for key, _ in part] == hashes
+    assert len(index.find(hashes)) == len(index) == 100
+    index.end_settling()
+    assert not index.is_due
+    assert not len(index)
