@@ -60,6 +60,8 @@ local makers = {
   each = function() return units[(calls - 1) % #units + 1] end,
   decision = function() return decisions[math.random(#decisions)] end,
   item = function() return prefix .. serial end,
+  -- Never seen, and in no order, as UUIDv4 are; with little for the generator to do.
+  key = function() return math.random(0, 2147483647) .. "-" .. prefix .. serial end,
 }
 
 local function is_over(at)

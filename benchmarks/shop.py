@@ -51,12 +51,12 @@ CONTEXT = {
 }
 
 EVENTS = {
-    "exposure": '{"event_id":"<random>","type":"exposure","decision_id":"<decision>"}',
-    "click": '{"event_id":"<random>","type":"click","decision_id":"<decision>"}',
-    "view": '{"event_id":"<random>","type":"product_view","unit_id":"<unit>","sku":"SHOE-1"}',
-    "cart": '{"event_id":"<random>","type":"cart","unit_id":"<unit>","cart_id":"c<item>"}',
-    "checkout": '{"event_id":"<random>","type":"checkout_started","unit_id":"<unit>","cart_id":"c<item>"}',
-    "order": '{"event_id":"<random>","type":"order","unit_id":"<unit>","order_id":"o<item>",'
+    "exposure": '{"event_id":"<key>","type":"exposure","decision_id":"<decision>"}',
+    "click": '{"event_id":"<key>","type":"click","decision_id":"<decision>"}',
+    "view": '{"event_id":"<key>","type":"product_view","unit_id":"<unit>","sku":"SHOE-1"}',
+    "cart": '{"event_id":"<key>","type":"cart","unit_id":"<unit>","cart_id":"c<item>"}',
+    "checkout": '{"event_id":"<key>","type":"checkout_started","unit_id":"<unit>","cart_id":"c<item>"}',
+    "order": '{"event_id":"<key>","type":"order","unit_id":"<unit>","order_id":"o<item>",'
     '"amount":8900,"cost":4000,"currency":"EUR"}',
 }
 MIX = [*["exposure"] * 4, "click", *["view"] * 2, "cart", "checkout", "order"]

@@ -33,8 +33,8 @@ class Load:
 
     A body is `before`, `per_body` items joined by commas, and `after`. An item is a template in turn, in
     which, as in the path, stand for something new each time: `<random>` or `<ordered>` (a unit never seen),
-    `<unit>` and `<decision>` (a random one of those given), `<each>` (the next unit given) and `<item>` (a
-    key, the same within an item).
+    `<unit>` and `<decision>` (a random one of those given), `<each>` (the next unit given), `<key>` (an event
+    never seen, in no order) and `<item>` (a key, the same within an item).
     """
 
     path: str
