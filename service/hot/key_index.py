@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 RECENT_MAX = 1 << 14
 """Units in the dictionary: about 2 MB, and some milliseconds to sort into the array."""
+
 Units = Iterable[tuple[bytes, int]]
 
 
@@ -77,13 +78,13 @@ class KeyIndex:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is enough to be merged into `unit_key`."""
+        """Whether there is enough to be merged into their table."""
         return len(self._run) + len(self._settling) >= self._settle_at
 
     def begin_settling(self) -> int:
         """Set the sorted units aside, still to be found, with those of a time that did not come to its end.
 
-        Every unit up to the number returned is among them, or in `unit_key`, or gone.
+        Every unit up to the number returned is among them, or in their table, or gone.
         """
         self._settling, self._run = _merged(self._settling, self._run), _EMPTY
         newer = min(self._recent.values(), default=None)
