@@ -39,7 +39,7 @@ class Append:
 
     table: str
     sqlite: str
-    columns: str
+    columns: tuple[str, ...]
     arrays: tuple[str, ...]
     """The type of each column's values on PostgreSQL."""
 
@@ -63,11 +63,11 @@ def _lookup(
 def _append(table: Table, *, numbered_by: str | None = None) -> Append:
     """An append of whole rows, but for the column the database numbers them by."""
     columns = [column for column in table.columns if column.name != numbered_by]
-    names = ", ".join(column.name for column in columns)
+    names = tuple(column.name for column in columns)
     places = ", ".join("?" for _ in columns)
     return Append(
         table=table.name,
-        sqlite=f"INSERT INTO {table.name} ({names}) VALUES ({places})",
+        sqlite=f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})",
         columns=names,
         arrays=tuple(f"{column.type.compile(dialect=_POSTGRES)}[]" for column in columns),
     )
@@ -83,7 +83,8 @@ def appended_at_once(appends: tuple[Append, ...]) -> str:
     parts: list[str] = []
     for append in appends:
         values = ", ".join(f"unnest(${next(number)}::{kind})" for kind in append.arrays)
-        parts.append(f"{append.table}_ AS (INSERT INTO {append.table} ({append.columns}) SELECT {values})")
+        names = ", ".join(append.columns)
+        parts.append(f"{append.table}_ AS (INSERT INTO {append.table} ({names}) SELECT {values})")
     return f"WITH {', '.join(reversed(parts))} SELECT"
 
 
