@@ -20,6 +20,7 @@ from service.ledger import marks, schema
 from service.ledger.facts import cluster_facts, clusters_of, reaching, read_units
 from service.ledger.fold_slices import FoldedElsewhere, write
 from service.ledger.orders import Orders
+from service.ledger.statements import found_by_key
 from service.ledger.unit_rows import Reached, UnitRows
 
 
@@ -60,7 +61,8 @@ def abandon_due(connection: Connection, store: StoreState, now_us: int) -> int:
     unit_nos = list(due)
     if not unit_nos:
         return 0
-    rows = read_units(connection, unit_nos, Orders(connection, store.store_no))
+    with found_by_key(connection):
+        rows = read_units(connection, unit_nos, Orders(connection, store.store_no))
     appended = 0
     for group in rows.groups:
         abandoned = {found.event_id: found for found in _abandoned(store, rows, group)}

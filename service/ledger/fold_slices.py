@@ -27,7 +27,14 @@ from service.ledger.folds import Folded, all_rules, caps_versions, fold_groups, 
 from service.ledger.kept_units import KeptUnits
 from service.ledger.orders import Orders
 from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
-from service.ledger.statements import ByKeys, Prepared, chunks, insert_missing, upsert_tuples
+from service.ledger.statements import (
+    ByKeys,
+    Prepared,
+    chunks,
+    found_by_key,
+    insert_missing,
+    upsert_tuples,
+)
 from service.ledger.unit_rows import UnitRows
 
 Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
@@ -75,6 +82,13 @@ def prepare(
 
     `kept` are the units that the caller's earlier calls have folded.
     """
+    with found_by_key(connection):
+        return _prepared(connection, store_no, units, per_slice, kept)
+
+
+def _prepared(
+    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits | None
+) -> list[Slice]:
     found = marks.oldest(connection, store_no, units)
     if not found.numbers:
         return []
@@ -106,6 +120,11 @@ def prepare(
 
 def write(connection: Connection, part: Slice) -> None:
     """Write a slice. Raises `FoldedElsewhere` when it is not its turn: another has been written."""
+    with found_by_key(connection):
+        _write(connection, part)
+
+
+def _write(connection: Connection, part: Slice) -> None:
     _take_turn(connection, part)
     taken = marks.take_away(connection, part.marks)
     assert taken == len(part.marks), "only slices take marks away"

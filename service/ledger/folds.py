@@ -37,17 +37,17 @@ def units_of_orders(connection: Connection, store_no: int, order_ids: Collection
     Asked when folding, not when recording: an order and its refund may be recorded by two replicas at once,
     neither of which sees the other's row.
     """
-    found = {unit_no for (unit_no,) in _REACHED.rows(connection, order_ids, store_no=store_no)}
+    event_nos = [event_no for (event_no,) in _ORDERED.rows(connection, order_ids, store_no=store_no)]
+    found = {unit_no for (unit_no,) in _REACHED.rows(connection, event_nos)}
     return found | units_of_archived_orders(connection, store_no, order_ids)
 
 
 _event, _link = schema.event.c, schema.event_unit.c
-_REACHED = ByKeys(
-    select(_link.unit_no)
-    .join_from(schema.event, schema.event_unit, _event.event_no == _link.event_no)
-    .where(_event.store_no == bindparam("store_no"), _event.type == "order"),
+_ORDERED = ByKeys(
+    select(_event.event_no).where(_event.store_no == bindparam("store_no"), _event.type == "order"),
     _event.order_id,
 )
+_REACHED = ByKeys(select(_link.unit_no), _link.event_no)
 
 
 def mark_all(connection: Connection, store_no: int, experiment_no: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -116,6 +117,28 @@ class ByKeys:
         is_array = connection.dialect.name == "postgresql"
         wanted = list(keys) if is_array else encode(list(keys)).decode()
         return self._prepared.execute(connection, {**equal, "keys": wanted})
+
+
+@contextmanager
+def found_by_key(connection: Connection) -> Generator[None]:
+    """Have rows found by their keys meanwhile, whatever PostgreSQL's statistics say.
+
+    Many keys at once, and a table that has grown since it was last looked at, make it read whole tables: for
+    a thousand units the events of all, slice after slice.
+    """
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres:
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {name} TO {value}" for name, value in _BY_KEY))
+    yield
+    if is_postgres:  # had it failed, all this transaction has set would be gone with it
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {name} TO DEFAULT" for name, _ in _BY_KEY))
+
+
+_BY_KEY = (
+    *((f"enable_{plan}", "off") for plan in ("seqscan", "hashjoin", "mergejoin")),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+)
 
 
 def fetched(result: CursorResult[*tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:

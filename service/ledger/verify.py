@@ -30,7 +30,7 @@ from service.ledger.folds import cell_of, fold_groups, units_of_orders
 from service.ledger.links import unequal_links
 from service.ledger.marks import pending
 from service.ledger.orders import Orders
-from service.ledger.statements import chunks
+from service.ledger.statements import chunks, found_by_key
 from service.ledger.units import groups_of
 
 DIFFERENCES_SHOWN = 20
@@ -142,7 +142,8 @@ def _verify_totals(look: _Look) -> None:
     report.sealed_units += len(seen & enrolled)
     for part in chunks(sorted(enrolled - seen), 1000):
         unseen = [unit_no for unit_no in part if unit_no not in seen]
-        rows = read_units(connection, unseen, Orders(connection, store.store_no, look.archive))
+        with found_by_key(connection):
+            rows = read_units(connection, unseen, Orders(connection, store.store_no, look.archive))
         members = [member for group in rows.groups for member in group]
         stored = _stored_totals(connection, store, members)
         places: dict[int, list[Any]] = {}
