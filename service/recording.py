@@ -211,22 +211,19 @@ def _append(
 ) -> None:
     rows = batch.rows[statements.EVENT.table]
     links: list[tuple[int, int, int]] = []
-    marked: set[tuple[int | None, str | None]] = set()  # a unit, an order, or one of each
+    marks = batch.rows[statements.MARK.table]  # each of a unit, an order, or one of each
     for event, event_no in zip(events, numbers, strict=True):
         rows.append(_row(store, event, event_no))
         order_id = event.order_id
         for unit_no, kinds in _reached(store, known, event).items():
             links.append((event_no, unit_no, kinds))
             if event.type not in UNFOLDED:
-                marked.add((unit_no, order_id))
+                marks.append((store.store_no, unit_no, order_id, at_us, event_no))
             order_id = None  # is said
         if order_id is not None:
-            marked.add((None, order_id))
+            marks.append((store.store_no, None, order_id, at_us, event_no))
     batch.rows[statements.EVENT_UNIT.table] += links
     batch.rows[statements.PERSON.table] += known.linked
-    batch.rows[statements.MARK.table] += [
-        (store.store_no, unit_no, order_id, at_us) for unit_no, order_id in marked
-    ]
 
 
 def _row(store: StoreState, event: Arrived, event_no: int) -> tuple[Any, ...]:

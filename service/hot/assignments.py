@@ -74,7 +74,7 @@ class Assignments:
         """Add an assignment with what explains it, and the features of its context where any are declared."""
         self.rows.setdefault((row.experiment_no, row.unit_no), []).append(row)
         self.batch.add(statements.ASSIGNMENT, row)
-        self.batch.add(statements.MARK, (self.store.store_no, row.unit_no, None, self.at_us))
+        self.batch.add(statements.MARK, (self.store.store_no, row.unit_no, None, self.at_us, None))
         if rejected or context:
             texts = (json_text(rejected), json_text(context))
             self.batch.add(statements.DECISION_CONTEXT, (*row[:3], *texts))

@@ -10,7 +10,7 @@ import sys
 import msgspec
 
 from service.archive.duck import ArchiveUnusable
-from service.jobs.folding import FoldAnswer, FoldRequest, kept_units_of, slices_of
+from service.jobs.folding import FoldAnswer, FoldRequest, slices_of
 from service.ledger.database import Database
 from service.ledger.kept_units import KeptUnits
 
@@ -25,7 +25,7 @@ def main() -> None:
     if not url:
         return
     database = Database(msgspec.json.decode(url, type=str))
-    kept = kept_units_of(database)
+    kept = KeptUnits()
     # Rows and facts are many and hold no cycles: looked for among them, garbage costs a third of folding.
     gc.freeze()
     gc.disable()
@@ -48,7 +48,7 @@ def send(content: bytes) -> None:
         output.write(len(content).to_bytes(8, "big") + content)
 
 
-def _answer(database: Database, request: FoldRequest, kept: KeptUnits | None) -> FoldAnswer:
+def _answer(database: Database, request: FoldRequest, kept: KeptUnits) -> FoldAnswer:
     asked = request.store_no, request.units, request.per_slice
     try:
         with database.read() as connection:

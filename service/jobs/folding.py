@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from service.archive.duck import ArchiveUnusable
-from service.ledger.database import Database, DatabaseKind
+from service.ledger.database import Database
 from service.ledger.fold_slices import Slice, prepare
 from service.ledger.kept_units import KeptUnits
 
@@ -53,15 +53,10 @@ class FoldAnswer(msgspec.Struct):
 
 
 def slices_of(
-    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits | None
+    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits
 ) -> list[msgspec.Raw]:
     """The next slices of a store as they go from process to process."""
     return [msgspec.Raw(_encode(part)) for part in prepare(connection, store_no, units, per_slice, kept)]
-
-
-def kept_units_of(database: Database) -> KeptUnits | None:
-    """What whoever folds a ledger keeps of its units, where that can be done."""
-    return KeptUnits() if database.kind is DatabaseKind.SQLITE else None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -76,7 +71,7 @@ class Folding:
         self._in_process = in_process
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._asking = asyncio.Lock()
-        self._kept = kept_units_of(database)  # of the thread
+        self._kept = KeptUnits()  # of the thread
         self._in_thread = threading.Lock()  # held on by a read that nobody waits for any more
         self._process: asyncio.subprocess.Process | None = None
         self._killed: list[asyncio.subprocess.Process] = []  # and not yet seen to have ended

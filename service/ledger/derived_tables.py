@@ -23,6 +23,7 @@ class MarkRow(SQLModel, table=True):
     unit_no: int | None = big(nullable=True)
     order_id: str | None = None
     at_us: int = big()  # the machine's time, for the folder's lag
+    event_no: int | None = big(nullable=True)  # what has come; else all of the unit is to be read anew
 
 
 class OrderBalanceRow(SQLModel, table=True):

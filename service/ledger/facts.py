@@ -42,7 +42,7 @@ def read_units(
 ) -> UnitRows:
     """Everything recorded of these units and of those that are one with them.
 
-    Of those that are `kept`, only what has come since is read.
+    Of those that are `kept`, only what has come since is taken.
     """
     wanted = set(unit_nos)
     persons = persons_of(connection, wanted)
@@ -60,7 +60,7 @@ def read_units(
     fresh = [unit_no for unit_no in enrolled if unit_no not in known] if known else enrolled
     events = read_events(connection, fresh, orders.archive)
     if kept is not None:
-        events = [*events, *kept.read_since(connection, known)]
+        events = [*events, *kept.come(known)]
     reach(rows, events, orders)
     if kept is not None:
         kept.take(rows, known, orders)

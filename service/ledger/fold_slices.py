@@ -98,7 +98,7 @@ def _prepared(
     cells = SliceCells(connection, store)
     turn = _turn(connection, store_no)
     if kept is not None:
-        kept.begin(connection, store_no, _basis(store, turn))
+        kept.begin(connection, orders, found, _basis(store, turn))
     slices: list[Slice] = []
     folded: set[int] = set()
     for some in chunks(

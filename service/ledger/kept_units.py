@@ -4,20 +4,21 @@ A shopper's events come one after the other, and each has her folded again. Near
 read by the fold before it, so her facts are kept, as far as a fold needs them; and what has come since often
 changes none of them, so that nothing is to be folded.
 
-On SQLite alone, where events are numbered in the order in which they are committed: what has come since a
-snapshot has higher numbers than all it held.
+What has come is told by the marks that are about to be taken away. A unit is read whole when it is not kept,
+and when a mark stands for something else than an event: an assignment, say, or rules that have changed. That
+may hold events whose marks still wait; they change nothing when their turn comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from experiments.facts import OrderFact, is_seen_earlier, sight_of
-from service.ledger import schema
+from service.ledger.marks import Marks
 from service.ledger.orders import Orders
-from service.ledger.unit_events import EventRow, read_events_after
+from service.ledger.unit_events import EventRow, read_events_of, units_of_archived
 from service.ledger.unit_rows import Assigned, Reached, UnitRows
 
 FACTS_KEPT = 300_000
@@ -28,11 +29,10 @@ the old one, and what was the old one is forgotten."""
 class _Kept:
     """A unit that nobody else is one with."""
 
-    __slots__ = ("_facts", "_orders", "assignments", "is_folded", "through")
+    __slots__ = ("_facts", "_orders", "assignments", "is_folded")
 
     def __init__(self, assignments: Sequence[Assigned]) -> None:
         self.assignments = assignments
-        self.through = 0  # the newest event of the snapshot it was read on
         self.is_folded = False  # as it is
         self._facts: dict[Hashable, Reached] = {}
         self._orders: dict[str, Reached] = {}
@@ -80,25 +80,38 @@ class KeptUnits:
         self._young: dict[int, _Kept] = {}
         self._old: dict[int, _Kept] = {}
         self._bases: dict[int, object] = {}  # by store_no
-        self._through = 0
+        self._come: dict[int, list[EventRow]] = {}  # since, by unit_no
+        self._anew: set[int] = set()
+        self._restated: set[str] = set()
 
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._young.keys() | self._old.keys())
 
-    def begin(self, connection: Connection, store_no: int, basis: object) -> None:
-        """Begin to read a snapshot of a store.
+    def begin(self, connection: Connection, orders: Orders, found: Marks, basis: object) -> None:
+        """Begin to fold what is marked, on the snapshot of a store that the orders are of.
 
         What is kept holds if the basis, whatever else folds depend on, equals what `end` was given. If not,
         rules have changed, or a slice was not written, or the ledger is another.
         """
-        self._through = connection.execute(select(func.max(schema.event.c.event_no))).scalar() or 0
-        before = self._bases.get(store_no, basis)
-        self._bases[store_no] = None  # until the end
+        before = self._bases.get(orders.store_no, basis)
+        self._bases[orders.store_no] = None  # until the end
         if before != basis:
             self._young, self._old = {}, {}
         if sum(map(len, self._young.values())) > self._half:
             self._old, self._young = self._young, {}
+        event_nos = {
+            number
+            for unit_no, numbers in found.events.items()
+            if unit_no in self._young or unit_no in self._old
+            for number in numbers
+        }
+        self._come = {}
+        for row in read_events_of(connection, event_nos):
+            self._come.setdefault(row[0], []).append(row)
+        self._anew, self._restated = set(found.anew), found.order_ids
+        if orders.archive is not None:
+            self._anew |= units_of_archived(connection, event_nos)
 
     def end(self, store_no: int, basis: object) -> None:
         """What folds will depend on once all that was folded is written."""
@@ -109,24 +122,22 @@ class KeptUnits:
         found: dict[int, _Kept] = {}
         for unit_no, assignments in rows.assignments.items():
             one = self._young.get(unit_no) or self._old.get(unit_no)
-            if one is not None and one.assignments == assignments and unit_no not in rows.linked:
+            is_alone = unit_no not in rows.linked and unit_no not in self._anew
+            if one is not None and one.assignments == assignments and is_alone:
                 found[unit_no] = one
         return found
 
-    def read_since(self, connection: Connection, known: Mapping[int, _Kept]) -> Sequence[EventRow]:
-        """The events that have reached them since."""
-        return read_events_after(connection, {unit_no: one.through for unit_no, one in known.items()})
+    def come(self, known: Iterable[int]) -> list[EventRow]:
+        """The events that have reached these since."""
+        return [row for unit_no in known for row in self._come.get(unit_no, ())]
 
     def take(self, rows: UnitRows, known: Mapping[int, _Kept], orders: Orders) -> None:
         """Keep what was read of units that are by themselves, and add what is known of those that were kept.
 
         Those that are folded as they are now are taken out of the rows.
         """
-        after: dict[str, int] = {}  # the least: an order may reach several units, read at different times
-        for one in known.values():
-            for order_id in one.order_ids:
-                after[order_id] = min(one.through, after.get(order_id, one.through))
-        placed = orders.facts(orders.changed(after))
+        held = {order_id for one in known.values() for order_id in one.order_ids}
+        placed = orders.facts(held & self._restated)
         done: set[int] = set()
         for unit_no, assignments in rows.assignments.items():
             if unit_no in rows.linked:
@@ -138,7 +149,6 @@ class KeptUnits:
             one = self._young[unit_no] = known.get(unit_no) or _Kept(assignments)
             one.restate(placed)
             one.add(rows.reached.pop(unit_no, ()))
-            one.through = self._through
             if one.is_folded:
                 done.add(unit_no)
             else:

@@ -1,4 +1,4 @@
-"""Which events reach which units, found by unit.
+"""Which events reach which units, found by unit or by event.
 
 Links are appended to `event_unit`, by event: a few rows to a page. An index by unit would have a page
 dirtied for each of them, since a busy shop's next event is of anybody. So on SQLite the links up to a mark
@@ -10,10 +10,9 @@ ordinary index.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from msgspec.json import encode
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -24,9 +23,7 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
-    Text,
     bindparam,
-    cast,
     func,
     select,
     union_all,
@@ -61,45 +58,43 @@ Joined = Callable[[FromClause], Select[*tuple[Any, ...]]]
 """A statement about a table of links, whichever it is."""
 
 
-class ByUnit:
-    """A prepared statement about the links of many units."""
+class Linked:
+    """A prepared statement about links, by unit or by event."""
 
     def __init__(self, joined: Joined) -> None:
         settled, recent, link = schema.unit_event, _RECENT, schema.event_unit
         is_settled = settled.c.event_no <= bindparam("settled")
         self._settled = ByKeys(joined(settled).where(is_settled), settled.c.unit_no)
         self._recent = ByKeys(joined(recent), recent.c.unit_no)
+        self._by_event = ByKeys(joined(link), link.c.event_no)
         # First the links, then what is joined, whatever PostgreSQL takes for cheaper.
-        links = select(link).where(link.c.unit_no == any_(bindparam("keys", type_=ARRAY(BigInteger))))
-        self._indexed = Prepared(joined(links.cte("link").prefix_with("MATERIALIZED")))
-        self._recent_after = _after(joined(recent), recent)
-        self._settled_after = _after(joined(settled).where(is_settled), settled)
+        self._postgres_by_unit, self._postgres_by_event = (
+            Prepared(
+                joined(select(link).where(column == any_(_KEYS)).cte("link").prefix_with("MATERIALIZED"))
+            )
+            for column in (link.c.unit_no, link.c.event_no)
+        )
 
-    def rows(self, connection: Connection, unit_nos: Collection[int]) -> Sequence[Any]:
+    def of_units(self, connection: Connection, unit_nos: Collection[int]) -> Sequence[Any]:
         """The rows of these units, as the driver makes them."""
+        if not unit_nos:
+            return ()
         if connection.dialect.name == "postgresql":
-            return fetched(self._indexed.execute(connection, {"keys": list(unit_nos)}))
+            return fetched(self._postgres_by_unit.execute(connection, {"keys": list(unit_nos)}))
         settled, _ = bring_up(connection)
         old = self._settled.rows(connection, unit_nos, settled=settled)
         return [*old, *self._recent.rows(connection, unit_nos)]
 
-    def rows_after(self, connection: Connection, after: Mapping[int, int]) -> Sequence[Any]:
-        """Those of each unit with higher event numbers than it is given with, on SQLite."""
-        if not after:
+    def of_events(self, connection: Connection, event_nos: Collection[int]) -> Sequence[Any]:
+        """The rows of these events, one for each unit."""
+        if not event_nos:
             return ()
-        settled, _ = bring_up(connection)
-        rows = fetched(self._recent_after.execute(connection, {"after": encode(after).decode()}))
-        older = {unit_no: event_no for unit_no, event_no in after.items() if event_no < settled}
-        if older:
-            values = {"after": encode(older).decode(), "settled": settled}
-            rows = [*rows, *fetched(self._settled_after.execute(connection, values))]
-        return rows
+        if connection.dialect.name == "postgresql":
+            return fetched(self._postgres_by_event.execute(connection, {"keys": list(event_nos)}))
+        return self._by_event.rows(connection, event_nos)
 
 
-def _after(statement: Select[*tuple[Any, ...]], link: Table) -> Prepared:
-    after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value").alias("after")
-    is_after = (link.c.unit_no == cast(after.c.key, BigInteger)) & (link.c.event_no > after.c.value)
-    return Prepared(statement.where(is_after))
+_KEYS = bindparam("keys", type_=ARRAY(BigInteger))
 
 
 def bring_up(connection: Connection) -> tuple[int, int]:

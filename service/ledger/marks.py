@@ -1,14 +1,15 @@
 """Marks: which units and orders have rows not yet folded.
 
 A mark is appended in the transaction of the rows it stands for, and taken away in the transaction that has
-folded them. So a folder that sees a mark sees its rows, however many write at once.
+folded them. So a folder that sees a mark sees its rows, however many write at once; and whoever has folded a
+unit before learns from its marks what has come since.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -24,10 +25,12 @@ WINDOW = 8
 class Marks:
     """The units and orders that have waited longest, and their marks."""
 
-    numbers: list[int]
-    unit_nos: set[int]
-    order_ids: set[str]
-    is_all: bool  # nothing else waits
+    numbers: list[int] = field(default_factory=list[int])
+    unit_nos: set[int] = field(default_factory=set[int])
+    order_ids: set[str] = field(default_factory=set[str])
+    events: dict[int, list[int]] = field(default_factory=dict[int, list[int]])  # that have come, by unit_no
+    anew: set[int] = field(default_factory=set[int])  # units of which all is to be read anew
+    is_all: bool = False  # nothing else waits
 
 
 def mark(connection: Connection, store_no: int, unit_nos: Iterable[int], order_ids: Iterable[str]) -> None:
@@ -47,21 +50,25 @@ def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
     window = WINDOW * limit
     rows = fetched(
         connection.execute(
-            select(table.mark_no, table.unit_no, table.order_id)
+            select(table.mark_no, table.unit_no, table.order_id, table.event_no)
             .where(table.store_no == store_no)
             .order_by(table.mark_no)
             .limit(window)
         )
     )
     chosen: set[int | str] = set()
-    found = Marks([], set(), set(), False)
-    for mark_no, unit_no, order_id in rows:
+    found = Marks()
+    for mark_no, unit_no, order_id, event_no in rows:
         key = order_id if unit_no is None else unit_no
         if key in chosen or len(chosen) < limit:
             chosen.add(key)
             found.numbers.append(mark_no)
             if unit_no is not None:
                 found.unit_nos.add(unit_no)
+                if event_no is None:
+                    found.anew.add(unit_no)
+                else:
+                    found.events.setdefault(unit_no, []).append(event_no)
             if order_id is not None:
                 found.order_ids.add(order_id)
     return replace(found, is_all=len(rows) < window and len(found.numbers) == len(rows))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Text, bindparam, cast, exists, func, select
+from sqlalchemy import Connection, Text, bindparam, cast, select
 
 from experiments.facts import Adjustment, OrderFact, Refund
 from service.archive.index import archived_of_orders
 from service.archive.reading import read_archived, root_of
 from service.ledger import schema
-from service.ledger.statements import ByKeys, Prepared
+from service.ledger.statements import ByKeys
 
 Body = TypeVar("Body")
 _event = schema.event.c
@@ -22,18 +22,6 @@ _OF_ORDERS = ByKeys(
         _event.event_no, _event.type, _event.order_id, _event.occurred_at_us, cast(_event.body, Text)
     ).where(_event.store_no == bindparam("store_no")),
     _event.order_id,
-)
-
-
-_after = func.json_each(bindparam("after", type_=Text())).table_valued("key", "value")
-_CHANGED = Prepared(
-    select(_after.c.key).where(
-        exists().where(
-            _event.store_no == bindparam("store_no"),
-            _event.order_id == _after.c.key,
-            _event.event_no > _after.c.value,
-        )
-    )
 )
 
 
@@ -53,7 +41,7 @@ class Orders:
     def __init__(self, connection: Connection, store_no: int, archive: Path | None = None) -> None:
         """What is archived is read from the ledger's archive, or from a copy of it at `archive`."""
         self._connection = connection
-        self._store_no = store_no
+        self.store_no = store_no
         root = root_of(connection)
         self.archive = None if root is None else archive or root
         """Where what is archived is read; None while nothing is."""
@@ -74,18 +62,11 @@ class Orders:
         facts = {order_id: order_fact(rows) for order_id, rows in self.rows(order_ids).items()}
         return {order_id: fact for order_id, fact in facts.items() if fact is not None}
 
-    def changed(self, after: Mapping[str, int]) -> set[str]:
-        """Those to which something came with a higher number than each is given with, on SQLite."""
-        if not after:
-            return set()
-        given = {"store_no": self._store_no, "after": msgspec.json.encode(after).decode()}
-        return {order_id for (order_id,) in _CHANGED.execute(self._connection, given)}
-
     def _read(self, order_ids: Sequence[str]) -> list[OrderRow]:
-        found = _OF_ORDERS.rows(self._connection, order_ids, store_no=self._store_no)
+        found = _OF_ORDERS.rows(self._connection, order_ids, store_no=self.store_no)
         rows = [OrderRow(*row) for row in found]
         if self.archive is not None:
-            numbers = archived_of_orders(self._connection, self._store_no, order_ids)
+            numbers = archived_of_orders(self._connection, self.store_no, order_ids)
             for row in read_archived(self._connection, numbers, self.archive).values():
                 assert row.order_id is not None
                 rows.append(OrderRow(row.event_no, row.type, row.order_id, row.occurred_at_us, row.body))

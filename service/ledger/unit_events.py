@@ -12,7 +12,7 @@ from sqlalchemy import Connection, FromClause, Select, Text, cast, literal_colum
 from experiments.facts import CartFact, CustomFact, RatingFact, Slot, SlotFact
 from service.archive.reading import read_archived
 from service.ledger import schema
-from service.ledger.links import ByUnit
+from service.ledger.links import Linked
 from service.ledger.orders import Orders, body_of
 from service.ledger.unit_rows import Fact, Reached, UnitRows
 
@@ -51,20 +51,25 @@ def _read_archived(link: FromClause) -> Select[*tuple[Any, ...]]:
     return select(*columns).join_from(link, schema.archived_event, _archived.event_no == link.c.event_no)
 
 
-_EVENTS, _ARCHIVED = ByUnit(_read), ByUnit(_read_archived)
+_EVENTS, _ARCHIVED = Linked(_read), Linked(_read_archived)
 
 
 def read_events(
     connection: Connection, unit_nos: Collection[int], archive: Path | None
 ) -> Sequence[EventRow]:
     """The events that reach these units, from the ledger and from its archive, where it has one."""
-    events = _EVENTS.rows(connection, unit_nos)
+    events = _EVENTS.of_units(connection, unit_nos)
     return events if archive is None else [*events, *_archived_events(connection, unit_nos, archive)]
 
 
-def read_events_after(connection: Connection, after: Mapping[int, int]) -> Sequence[EventRow]:
-    """The events that reach units and have higher numbers than each of them is given with, on SQLite."""
-    return _EVENTS.rows_after(connection, after)
+def read_events_of(connection: Connection, event_nos: Collection[int]) -> Sequence[EventRow]:
+    """Events of the ledger, once for each unit they reach."""
+    return _EVENTS.of_events(connection, event_nos)
+
+
+def units_of_archived(connection: Connection, event_nos: Collection[int]) -> set[int]:
+    """The units that those of the events reach that have been archived."""
+    return {unit_no for unit_no, *_ in _ARCHIVED.of_events(connection, event_nos)}
 
 
 def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
@@ -84,7 +89,7 @@ def _archived_events(
     connection: Connection, unit_nos: Collection[int], archive: Path
 ) -> list[tuple[Any, ...]]:
     """What is archived of these units, as `_read` has it."""
-    links = _ARCHIVED.rows(connection, unit_nos)
+    links = _ARCHIVED.of_units(connection, unit_nos)
     events = read_archived(connection, {event_no for _, event_no, _ in links}, archive)
     return [
         (

@@ -21,10 +21,10 @@ from sqlalchemy import select, update
 from service.app import create_app
 from service.entry import main
 from service.hot import key_index, link_upkeep, sqlite
-from service.jobs.folding import kept_units_of
 from service.keys import Scope
 from service.ledger import schema
 from service.ledger.database import Database, DatabaseKind
+from service.ledger.kept_units import KeptUnits
 from service.settings import ClockKind, Settings
 from service.stores import NewStore, create_store
 from tests.ledgers import Ledgers, kinds_for
@@ -115,7 +115,7 @@ class Shop:
 
     def fold_anew(self) -> None:
         """Keep nothing of what was folded: no service runs while a ledger is migrated."""
-        self.client.app.state.service.folding._kept = kept_units_of(self.database)
+        self.client.app.state.service.folding._kept = KeptUnits()
 
     def running(self, key: str = "checkout-addon", **changes: Any) -> dict[str, Any]:
         """A started experiment."""

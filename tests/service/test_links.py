@@ -17,7 +17,7 @@ from service.hot.sqlite import SqliteLedger
 from service.ledger import schema
 from service.ledger.database import Database
 from service.ledger.event_keys import event_key, events_settled, unequal_keys
-from service.ledger.links import ByUnit, bring_up, merge, note_settled, reaching, unequal_links
+from service.ledger.links import Linked, bring_up, merge, note_settled, reaching, unequal_links
 
 Links = dict[int, set[tuple[int, int]]]
 """Events and kinds by unit."""
@@ -27,7 +27,7 @@ STORE: dict[str, Any] = {
     **{"key": "shop", "secret": b"s" * 32, "settings": {}, "is_simulated": False, "version": 1},
     **{"created_at_us": 1, "revision": 1},
 }
-PLAIN = ByUnit(lambda link: select(link.c.unit_no, link.c.event_no, link.c.kinds))
+PLAIN = Linked(lambda link: select(link.c.unit_no, link.c.event_no, link.c.kinds))
 
 
 @pytest.fixture
@@ -52,12 +52,11 @@ def check(connection: Connection, truth: Links, chance: random.Random) -> None:
     """What is found by unit, of all and of some, from the start and from some event on."""
     wanted = set(chance.sample(range(1, UNITS + 1), chance.randrange(1, UNITS + 1)))
     expected = {(u, *event) for u in wanted for event in truth.get(u, ())}
-    rows = PLAIN.rows(connection, wanted)
+    rows = PLAIN.of_units(connection, wanted)
     assert sorted(rows) == sorted(expected)
-    newest = max((event_no for _, event_no, _ in expected), default=0)
-    after = {unit_no: chance.randrange(newest + 2) for unit_no in wanted}
-    later = PLAIN.rows_after(connection, after)
-    assert sorted(later) == sorted(row for row in expected if row[1] > after[row[0]])
+    every = [(unit_no, *event) for unit_no, events in truth.items() for event in events]
+    some = {event_no for _, event_no, _ in every if chance.random() < 0.3}
+    assert sorted(PLAIN.of_events(connection, some)) == sorted(row for row in every if row[1] in some)
     numbers = connection.execute(reaching(wanted)).scalars().all()
     assert sorted(numbers) == sorted(event_no for _, event_no, _ in expected)
 
@@ -106,7 +105,7 @@ def test_what_is_rolled_back_is_brought_up_again(database: Database) -> None:
 
 def fail_after_a_look(database: Database) -> None:
     with database.read() as connection:
-        assert PLAIN.rows(connection, range(1, UNITS + 1))
+        assert PLAIN.of_units(connection, range(1, UNITS + 1))
         raise ZeroDivisionError
 
 
@@ -152,7 +151,7 @@ def test_the_ledger_merges_what_it_has_committed(tmp_path: Path, monkeypatch: py
             assert list(unequal_keys(connection)) == []
             assert events_settled(connection) >= 100
             by_event = connection.execute(select(schema.event_unit)).all()
-            found = PLAIN.rows(connection, range(1, 51))
+            found = PLAIN.of_units(connection, range(1, 51))
             assert sorted((event_no, unit_no, kinds) for unit_no, event_no, kinds in found) == sorted(
                 tuple(row) for row in by_event
             )

@@ -66,7 +66,7 @@ def batch_of(units: Sequence[tuple[int, int, str]], key: bytes) -> Round:
     for unit in units:
         batch.add(statements.UNIT, unit)
         batch.units[unit[1], key] = unit[0]
-        batch.add(statements.MARK, (unit[1], unit[0], None, 1))
+        batch.add(statements.MARK, (unit[1], unit[0], None, 1, None))
     return batch
 
 
@@ -78,7 +78,7 @@ def with_events(batch: Round, first: int, count: int) -> Round:
         row = (n, 1, f"e-{n}\t\\N", "custom", n, n + 1, bool(n % 2), bytes([n % 256]) * 16, *order)
         batch.add(statements.EVENT, (*row, *((7, n, 0) if n % 5 else (None, None, None)), body))
         batch.add(statements.EVENT_UNIT, (n, 1, 1))
-        batch.add(statements.MARK, (1, 1, None, n))
+        batch.add(statements.MARK, (1, 1, None, n, n))
     return batch
 
 
