@@ -35,8 +35,9 @@ class Presented:
     query_key: str | None
     origin: str | None
     address: str
-    request_id: str = ""
+    request_id: str | None = None  # as the caller names it
     content_length: bytes = b""
+    key_digest: bytes | None = None  # once it has been asked for
 
 
 async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -79,8 +80,12 @@ def store_of(request: AnyRequest) -> StoreState:
 
 def known_principal(service: Service, endpoint: Endpoint, presented: Presented) -> Principal | None:
     """Whose key it is, when that is in memory."""
-    key = _given_key(presented, endpoint)
-    return None if key is None else service.keys.known(key)
+    if presented.key_digest is None:
+        key = _given_key(presented, endpoint)
+        if key is None:
+            return None
+        presented.key_digest = digest_of(key)
+    return service.keys.known(presented.key_digest)
 
 
 async def find_principal(service: Service, endpoint: Endpoint, presented: Presented) -> Principal:
@@ -88,7 +93,7 @@ async def find_principal(service: Service, endpoint: Endpoint, presented: Presen
     key = _given_key(presented, endpoint)
     if key is None:
         raise _unauthorised("send a key: Authorization: Bearer sk_... or X-API-Key: sk_...")
-    principal = service.keys.known(key) or await _looked_up(service, key)
+    principal = service.keys.known(digest_of(key)) or await _looked_up(service, key)
     if principal is None:
         raise _unauthorised("this key is unknown or revoked")
     return principal

@@ -4,7 +4,8 @@ Between a parsed request and an ASGI handler stand a task, a scope, an event and
 again: two thirds of what such a request would cost. Here the function that answers it is called when its
 body is complete, and the answer is written in one piece when it is there. What is in any way unusual (a
 query, a long body, a key not yet in memory, a connection to be closed, a client that reads slowly) goes
-uvicorn's way, to the same function. So does everything while requests are traced.
+uvicorn's way, to the same function. So does everything while requests are traced. A head that is the last
+one's again is not parsed anew.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.api.hot import HotCall, presented_of
 from service.auth import Presented
 from service.context import Service
+from service.repeated_head import RepeatedHead
 
 BODY_MAX = 1 << 16
 """Of a longer one uvicorn stops reading until it is asked for the rest."""
+
+HEADS_MAX = 16
+"""Heads of a connection that are remembered before one has come again: some clients number their requests."""
 
 _TIMER_S = 0.01
 """How much too early a timer may ring."""
@@ -60,10 +65,10 @@ class _Exchange:
     __slots__ = ("body", "call", "disconnected", "keep_alive", "presented", "response_complete")
     message_event = _NobodyWaits()
 
-    def __init__(self, call: HotCall, presented: Presented) -> None:
+    def __init__(self, call: HotCall, presented: Presented, body: bytes = b"") -> None:
         self.call = call
         self.presented = presented
-        self.body = b""
+        self.body = body
         self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
@@ -81,9 +86,41 @@ class HotConnection(HttpToolsProtocol):
         self._default_head = b""
         self._is_ending = False
         self._rests_since_s: float | None = None
+        self._is_between = True  # requests, as far as the parser has seen
+        self._taken: _Exchange | None = None  # of the bytes that are being parsed
+        self._head: RepeatedHead | None = None
+        self._heads_left = HEADS_MAX
+
+    def data_received(self, data: bytes) -> None:
+        """Take a request with the last one's head over at once; have anything else parsed."""
+        is_begin = self._is_between
+        if is_begin and self._head is not None and self._is_again(self._head, data):
+            return
+        self._taken = None
+        super().data_received(data)
+        if is_begin and self._taken is not None and self._heads_left:
+            self._heads_left -= 1
+            self._head = RepeatedHead.of(data, self._taken.call, self._taken.presented)
+
+    def _is_again(self, head: RepeatedHead, data: bytes) -> bool:
+        """Whether this is a request with that head and nothing is unusual: then it is taken."""
+        before, service = self.cycle, self._shortcut.service
+        body = head.body(data)
+        if body is None or service is None or len(body) > self._shortcut.body_max:
+            return False
+        if not before.response_complete or self.flow.write_paused:
+            return False
+        self._unset_keepalive_if_required()
+        self.cycle = exchange = _Exchange(head.call, head.presented, body)
+        if not head.call.begin(service, head.presented, body, partial(self._answer, exchange)):
+            self.cycle = before
+            return False
+        self._heads_left = HEADS_MAX
+        return True
 
     def on_message_begin(self) -> None:
         """Begin a request; the parser calls this, as it does the next three."""
+        self._is_between = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -97,7 +134,7 @@ class HotConnection(HttpToolsProtocol):
         presented = presented_of(self.headers, b"", (self._address(),))
         length = presented.content_length
         if length.isdigit() and int(length) <= self._shortcut.body_max:
-            self.cycle = _Exchange(call, presented)
+            self.cycle = self._taken = _Exchange(call, presented)
         else:
             self._let_uvicorn_begin()
 
@@ -110,6 +147,7 @@ class HotConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Have the request answered."""
+        self._is_between = True
         exchange = self.cycle
         if type(exchange) is not _Exchange:
             super().on_message_complete()

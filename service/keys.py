@@ -59,9 +59,8 @@ class KeyRing:
         self._database = database
         self._known: dict[bytes, Principal] = {}
 
-    def known(self, key: str) -> Principal | None:
-        """The key's principal if it has been used before."""
-        digest = digest_of(key)
+    def known(self, digest: bytes) -> Principal | None:
+        """The principal of a key, by its digest, if it has been used before."""
         principal = self._known.get(digest)
         return principal if principal and hmac.compare_digest(principal.sha256, digest) else None
 

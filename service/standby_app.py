@@ -41,9 +41,9 @@ class SavedKeys(KeyRing):
         super().__init__(database)
         self._policies = policies
 
-    def known(self, key: str) -> Principal | None:
-        """The key's principal, if it was in use when the ledger was last seen."""
-        return self._policies.keys.get(digest_of(key))
+    def known(self, digest: bytes) -> Principal | None:
+        """The principal of a key, by its digest, if it was in use when the ledger was last seen."""
+        return self._policies.keys.get(digest)
 
     def look_up(self, key: str) -> Principal | None:
         """None for a key that was revoked. Raises 503: any other may have been made since."""

@@ -66,7 +66,7 @@ class _Asked:
     """A request that is answered without ASGI."""
 
     service: Service
-    presented: Presented
+    request_id: str
     answer: Send
     started: float
     origin: str | None = None  # which may read the answer
@@ -103,6 +103,7 @@ class HotCall:
     async def _handle(self, service: Service, scope: Scope, receive: Receive, send: SendMessage) -> None:
         started = time.perf_counter()
         presented = presented_of(scope["headers"], scope["query_string"], scope["client"])
+        request_id = presented.request_id or new_request_id()
         origin = None
         try:
             if scope["method"] != "POST":  # type: ignore[typeddict-item]
@@ -114,12 +115,12 @@ class HotCall:
                 found = self.answer(service, await service.store(principal.store_no), principal, raw)
                 reply = Reply(200, [_JSON], found if isinstance(found, bytes) else await found.content())
         except Exception as error:
-            reply = _refused(error, presented.request_id)
+            reply = _refused(error, request_id)
         status, headers, content = reply
         framed = REQUEST_ID in scope  # by the frame, which names paths in one form only
         headers.append((b"content-length", b"%d" % len(content)))
         if not framed:
-            headers += _frame_headers(presented, origin)
+            headers += _frame_headers(request_id, origin)
         elif origin is not None:
             scope["state"][CORS_ORIGIN] = origin  # type: ignore[typeddict-item]
         start: Message = {"type": "http.response.start", "status": status, "headers": headers}
@@ -128,18 +129,19 @@ class HotCall:
         await send({"type": "http.response.body", "body": body, "more_body": False})
         if not framed:
             trace_id = scope.get("rialto_trace_id")
-            self._note(service, presented, status, time.perf_counter() - started, trace_id)
+            self._note(service, request_id, status, time.perf_counter() - started, trace_id)
 
     def begin(self, service: Service, presented: Presented, raw: bytes, answer: Send) -> bool:
         """Answer a POST, now or when the writer is done; False, and nothing done, if more is to be awaited.
 
-        It is when the key or its store is not in memory.
+        It is when the key or its store is not in memory. Several requests may show the same of themselves.
         """
         principal = known_principal(service, self.endpoint, presented)
         store = None if principal is None else service.store_in_memory(principal.store_no)
         if principal is None or store is None:
             return False
-        asked = _Asked(service, presented, answer, time.perf_counter())
+        request_id = presented.request_id or new_request_id()
+        asked = _Asked(service, request_id, answer, time.perf_counter())
         try:
             asked.origin = admit(service, self.endpoint, principal, presented)
             found = self.answer(service, store, principal, raw)
@@ -159,26 +161,25 @@ class HotCall:
         self._end(asked, found)
 
     def _end(self, asked: _Asked, found: bytes | Exception) -> None:
-        request_id = asked.presented.request_id
         if isinstance(found, bytes):
             status, head, content = 200, _JSON_LINE, found
         else:
-            status, fields, content = _refused(found, request_id)
+            status, fields, content = _refused(found, asked.request_id)
             head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        framing = b"x-request-id: %b\r\n%b" % (request_id.encode(), _cors_lines(asked.origin))
+        framing = b"x-request-id: %b\r\n%b" % (asked.request_id.encode(), _cors_lines(asked.origin))
         asked.answer(status, head + framing, content)
-        self._note(asked.service, asked.presented, status, time.perf_counter() - asked.started)
+        self._note(asked.service, asked.request_id, status, time.perf_counter() - asked.started)
 
     def _note(
         self,
         service: Service,
-        presented: Presented,
+        request_id: str,
         status: int,
         seconds: float,
         trace_id: str | None = None,
     ) -> None:
         service.metrics.observe("POST", self.path, status, seconds)
-        log_request(presented.request_id, "POST", self.path, status, seconds, trace_id)
+        log_request(request_id, "POST", self.path, status, seconds, trace_id)
 
 
 def presented_of(
@@ -196,7 +197,7 @@ def presented_of(
         query_key=_query_key(query_string) if query_string else None,
         origin=found[b"origin"].decode("latin-1") if b"origin" in found else None,
         address=client[0] if client else "",
-        request_id=given.decode() if given and is_request_id(given) else new_request_id(),
+        request_id=given.decode() if given and is_request_id(given) else None,
         content_length=found.get(b"content-length", b""),
     )
 
@@ -206,8 +207,8 @@ def _cors_lines(origin: str | None) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in cors_headers(origin)])
 
 
-def _frame_headers(presented: Presented, origin: str | None) -> Headers:
-    return [(b"x-request-id", presented.request_id.encode()), *cors_headers(origin)]
+def _frame_headers(request_id: str, origin: str | None) -> Headers:
+    return [(b"x-request-id", request_id.encode()), *cors_headers(origin)]
 
 
 _WANTED = frozenset({b"authorization", b"x-api-key", b"origin", b"x-request-id", b"content-length"})

@@ -69,7 +69,7 @@ class Writer:
         self._queue_max = queue_max
         self._queue: deque[Waiting] = deque()
         self._items = 0  # in the queue
-        self._timed: deque[Waiting] = deque()
+        self._timed: dict[float, deque[Waiting]] = {}  # by deadline: in the order in which they expire
         self._jobs: deque[_Job] = deque()
         self._background: deque[_Job] = deque()
         self._not_shown: list[tuple[Any, ...]] = []  # rows of `shown`: decided, but answered too late
@@ -116,7 +116,7 @@ class Writer:
         waiting = Waiting(store, asks, expires_at=expires_at)
         self._enqueue(waiting)
         if deadline_s is not None:
-            self._timed.append(waiting)
+            self._timed.setdefault(deadline_s, deque()).append(waiting)
         return waiting
 
     def record(self, store: StoreState, events: Sequence[Arrived]) -> Waiting:
@@ -343,12 +343,14 @@ class Writer:
         """Let go, at its deadline, whoever still waits for a decision."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            while self._timed and self._timed[0].is_done:
-                self._timed.popleft()  # nearly all, and in the order in which they came
             now = time.monotonic()
-            for waiting in self._timed:
-                if waiting.expires_at <= now and not waiting.is_done:
-                    waiting.end(is_late=True)
+            for deadline_s, queue in list(self._timed.items()):
+                while queue and (queue[0].is_done or queue[0].expires_at <= now):
+                    waiting = queue.popleft()
+                    if not waiting.is_done:
+                        waiting.end(is_late=True)
+                if not queue:
+                    del self._timed[deadline_s]  # a store's deadline may be set anew
 
 
 def _fail(wanted: Sequence[Waiting], error: Exception) -> None:
