@@ -24,6 +24,7 @@ UNFOLDED = frozenset(("product_view", "decline", "message_opened"))
 """The types that change no sum, whatever has come before: they need not be folded."""
 
 EventRow = tuple[Any, ...]  # as `_read` has it
+_TYPE, _ORDER_ID = 6, 8
 
 _event, _archived = schema.event.c, schema.archived_event.c
 _IS_FOLDED = _event.type.in_([literal_column(f"'{kind}'") for kind in FOLDED])
@@ -74,7 +75,7 @@ def units_of_archived(connection: Connection, event_nos: Collection[int]) -> set
 
 def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
     """Note what reaches each unit; orders with all that came later to them."""
-    placed = orders.facts({order_id for *_, kind, _, order_id, _ in events if kind == "order"})
+    placed = orders.facts({row[_ORDER_ID] for row in events if row[_TYPE] == "order"})
     for unit_no, event_no, kinds, experiment_no, by_unit, period, kind, at_us, order_id, body in events:
         slot = SLOTS.get(kind)
         if slot is not None:
