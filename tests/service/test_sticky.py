@@ -93,3 +93,16 @@ def test_the_map_is_bounded_and_keeps_who_came_last(open_shop: Callable[..., Sho
     sticky = shop.client.app.state.service.writer.sticky
     assert len(sticky) == 10
     assert [raw_id for _, raw_id in sticky._known] == [f"u{n}" for n in (*range(20, 25), *range(26, 30), 25)]
+
+
+def test_when_the_map_is_full_a_sixteenth_goes_at_once(open_shop: Callable[..., Shop]) -> None:
+    """One by one, each would cost as much as all that had gone before it."""
+    shop = open_shop(sticky_max=64)
+    shop.running()
+    sticky = shop.client.app.state.service.writer.sticky
+    sizes: list[int] = []
+    for number in range(72):
+        ask(shop, f"u{number}")
+        sizes.append(len(sticky))
+    assert sizes == [*range(1, 65), *range(60, 65), *range(60, 63)]
+    assert [raw_id for _, raw_id in sticky._known] == [f"u{n}" for n in range(10, 72)]
