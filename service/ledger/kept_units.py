@@ -21,8 +21,8 @@ from service.ledger.orders import Orders
 from service.ledger.unit_events import EventRow, read_events_of, units_of_archived
 from service.ledger.unit_rows import Assigned, Reached, UnitRows
 
-FACTS_KEPT = 300_000
-"""Of all units, each counted as three more; some 80 MB. In two halves: when the young one is full it becomes
+FACTS_KEPT = 600_000
+"""Of all units, each counted as three more; some 160 MB. In two halves: when the young one is full it becomes
 the old one, and what was the old one is forgotten."""
 
 
