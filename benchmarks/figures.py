@@ -173,7 +173,7 @@ GOALS = [
             or [1.0 for found in data["rounds"] if found["share_waiting"] == 0]
         ),
         at_least=1,
-        profile="sqlite events_1000",
+        profile="sqlite folding",
     ),
     *(
         _allocation(kind, arms, at_most)

@@ -29,6 +29,7 @@ def profile(bench: Bench) -> dict[str, Any]:
         found = {
             f"sqlite {name}": _watch(bench, py_spy, server, *load) for name, load in _loads(server).items()
         }
+        found["sqlite folding"] = _watch_folding(bench, py_spy, server)
     try:
         with (
             postgres() as database,
@@ -55,20 +56,35 @@ def _loads(server: Rialto) -> dict[str, tuple[Load, int]]:
 
 
 def _watch(bench: Bench, py_spy: Path, server: Rialto, load: Load, connections: int) -> dict[str, Any]:
-    """Drive the path, and take samples of all threads that run meanwhile."""
+    """Drive the path, and take samples meanwhile."""
     server.wait_until_folded()
     seconds = max(bench.seconds, 2.0)
     driver = threading.Thread(
         target=server.measure, args=(load, seconds + 1), kwargs={"connections": connections}
     )
     driver.start()
+    try:
+        return _sampled(bench, py_spy, server, seconds)
+    finally:
+        driver.join()
+
+
+def _watch_folding(bench: Bench, py_spy: Path, server: Rialto) -> dict[str, Any]:
+    """Take samples while what is left of events in bodies of 100 is folded, and nothing else comes."""
+    server.wait_until_folded()
+    load = shop.events(server.backend, 100, shop.known_units(), server.decisions)
+    server.measure(load, 2 * max(bench.seconds, 2.0), connections=16)
+    return _sampled(bench, py_spy, server, max(bench.seconds, 2.0))
+
+
+def _sampled(bench: Bench, py_spy: Path, server: Rialto, seconds: float) -> dict[str, Any]:
+    """Samples of all threads that run, those of the folding process among them."""
     with bench.folder() as folder:
         raw = folder / "stacks.txt"
         command = [str(py_spy), "record", "-p", str(server.pid), "-d", f"{seconds:.0f}", "-r", str(RATE)]
         done = subprocess.run(
             [*command, "-s", "-F", "-f", "raw", "-o", str(raw)], capture_output=True, text=True
         )
-        driver.join()
         if not raw.exists():
             raise BenchmarkFailed(f"py-spy took no samples: {(done.stderr or done.stdout)[-300:]}")
         return summarised(raw.read_text("utf-8"))
