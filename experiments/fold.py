@@ -209,6 +209,7 @@ def _orders(
             continue
         later += age_us < REPEAT_HORIZON_US
         margin = balance.margin_minor
+        value = 0 if rate is None or margin is None else convert(margin, rate, order.currency, currency)
         for feature, horizon_us in HORIZONS_US.items():
             if age_us >= horizon_us:
                 continue
@@ -217,7 +218,6 @@ def _orders(
             elif margin is None:
                 _add(vector, f"{feature}_unknown_cost", 1)
             else:
-                value = convert(margin, rate, order.currency, currency)
                 vector[feature] = vector.get(feature, 0) + value
         if order.at_us < end_us:
             _one_order(vector, totals, order, balance, rate, currency)

@@ -65,7 +65,7 @@ class SqliteLedger:
     """A SQLite file, written by this process alone."""
 
     batches_at_once = 1
-    slice_units = 64, 256  # the totals of 64 are one statement, and half a millisecond
+    slice_units = 64, 512  # the totals of 64 are one statement, and half a millisecond
 
     def __init__(self, database: Database) -> None:
         self.turns = asyncio.Lock()

@@ -27,7 +27,7 @@ from service.ledger.kept_units import KeptUnits
 if TYPE_CHECKING:
     from service.context import Service
 
-UNITS, UNITS_BUSY = 4000, 2000
+UNITS, UNITS_BUSY = 8000, 2000
 """Units chosen at once, and while requests come: the more, the fewer are folded twice, and the longer a
 request for the next waits."""
 ANSWER_S = 120.0

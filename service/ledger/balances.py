@@ -8,15 +8,17 @@ from typing import Any
 from experiments.facts import OrderFact
 from experiments.orders import convert, fold_order
 from service.catalogue import StoreState
-from service.ledger.orders import OrderRow, Orders, order_fact, refunds_of
+from service.ledger.orders import OrderRow, Orders, refunds_of
 
 
 def balance_rows(store: StoreState, orders: Orders, order_ids: Iterable[str]) -> list[dict[str, Any]]:
     """The balance of each order as its row holds it."""
     balances: list[dict[str, Any]] = []
-    for order_id, rows in orders.rows(order_ids).items():
+    wanted = list(order_ids)
+    facts = orders.facts(wanted)
+    for order_id, rows in orders.rows(wanted).items():
         if rows:
-            fact = order_fact(rows)
+            fact = facts.get(order_id)
             values = _orphan(rows) if fact is None else _balance(store, fact)
             balances.append({"store_no": store.store_no, "order_id": order_id, **values})
     return balances

@@ -20,10 +20,9 @@ from experiments.facts import (
 from experiments.model import UnitKind
 from service.catalogue import LiveExperiment
 from service.ledger import schema
-from service.ledger.kept_units import KeptUnits
 from service.ledger.orders import Orders
 from service.ledger.statements import ByKeys
-from service.ledger.unit_events import reach, read_events
+from service.ledger.unit_events import reached_by, read_events
 from service.ledger.unit_rows import Assigned, Fact, Reached, UnitRows
 from service.ledger.units import KIND_BITS, PERSON_KINDS, members_of, persons_of
 
@@ -37,13 +36,8 @@ _FEATURES = ByKeys(
 )
 
 
-def read_units(
-    connection: Connection, unit_nos: Iterable[int], orders: Orders, kept: KeptUnits | None = None
-) -> UnitRows:
-    """Everything recorded of these units and of those that are one with them.
-
-    Of those that are `kept`, only what has come since is taken.
-    """
+def read_units(connection: Connection, unit_nos: Iterable[int], orders: Orders) -> UnitRows:
+    """Everything recorded of these units and of those that are one with them."""
     wanted = set(unit_nos)
     persons = persons_of(connection, wanted)
     people = members_of(connection, persons.values()).values()
@@ -56,14 +50,7 @@ def read_units(
         rows.features[unit_no, experiment_no, period] = _CODES.decode(codes)
     # Events matter once a unit of the group is enrolled; before that they wait.
     enrolled = [m for group in rows.groups if any(u in rows.assignments for u in group) for m in group]
-    known = {} if kept is None else kept.known(rows)
-    fresh = [unit_no for unit_no in enrolled if unit_no not in known] if known else enrolled
-    events = read_events(connection, fresh, orders.archive)
-    if kept is not None:
-        events = [*events, *kept.come(known)]
-    reach(rows, events, orders)
-    if kept is not None:
-        kept.take(rows, known, orders)
+    rows.reached = reached_by(read_events(connection, enrolled, orders.archive), orders)
     return rows
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Text, bindparam, cast, delete, select, update
@@ -22,11 +22,10 @@ from experiments.fold import Contribution
 from service.catalogue import StoreState, load_store
 from service.ledger import marks, schema
 from service.ledger.balances import balance_rows
-from service.ledger.facts import read_units
 from service.ledger.folds import Folded, all_rules, caps_versions, fold_groups, units_of_orders
-from service.ledger.kept_units import KeptUnits
+from service.ledger.kept_units import KeptUnits, Standing
 from service.ledger.orders import Orders
-from service.ledger.slice_cells import CellChange, Contributed, SliceCells, write_cells
+from service.ledger.slice_cells import CellChange, Contributed, Place, SliceCells, write_cells
 from service.ledger.statements import (
     ByKeys,
     Prepared,
@@ -35,29 +34,11 @@ from service.ledger.statements import (
     insert_missing,
     upsert_tuples,
 )
-from service.ledger.unit_rows import UnitRows
-
-Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
-
-
-READ_AT_ONCE = 4000
-"""Units whose rows are read together: a slice is a part of them."""
+from service.ledger.unit_rows import Enrolled, Total, UnitRows
 
 
 class FoldedElsewhere(Exception):
     """Somebody else has folded meanwhile."""
-
-
-class Total(NamedTuple):
-    """What one enrolment contributes: a row of `unit_total`, but for the number of its cell."""
-
-    unit_no: int
-    experiment_no: int
-    period: int
-    cell: int  # index in the slice
-    caps_version: int
-    vector: str
-    bins: str
 
 
 class Slice(msgspec.Struct):
@@ -83,11 +64,11 @@ def prepare(
     `kept` are the units that the caller's earlier calls have folded.
     """
     with found_by_key(connection):
-        return _prepared(connection, store_no, units, per_slice, kept)
+        return _prepared(connection, store_no, units, per_slice, KeptUnits() if kept is None else kept)
 
 
 def _prepared(
-    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits | None
+    connection: Connection, store_no: int, units: int, per_slice: int, kept: KeptUnits
 ) -> list[Slice]:
     found = marks.oldest(connection, store_no, units)
     if not found.numbers:
@@ -95,26 +76,16 @@ def _prepared(
     # Loaded here, not from the catalogue: the rules must be those of the snapshot.
     store = load_store(connection, store_no)
     orders = Orders(connection, store_no)
-    cells = SliceCells(connection, store)
     turn = _turn(connection, store_no)
-    if kept is not None:
-        kept.begin(connection, orders, found, _basis(store, turn))
-    slices: list[Slice] = []
-    folded: set[int] = set()
-    for some in chunks(
-        sorted(found.unit_nos | units_of_orders(connection, store_no, found.order_ids)), READ_AT_ONCE
-    ):
-        # Those who are one are folded together, with the first of them.
-        rows = read_units(connection, [unit_no for unit_no in some if unit_no not in folded], orders, kept)
-        folded.update(member for group in rows.groups for member in group)
-        slices += _fold(connection, store, rows, cells, turn + len(slices), per_slice)
-    last = slices[-1] if slices else Slice(store_no, turn)
+    kept.begin(store_no, _basis(store, turn))
+    marked = found.unit_nos | units_of_orders(connection, store_no, found.order_ids)
+    rows = kept.read(connection, marked, found, orders)
+    slices = _fold(connection, store, rows, kept, turn, per_slice) or [Slice(store_no, turn)]
+    last = slices[-1]
     last.marks, last.is_all = found.numbers, found.is_all
     balances = balance_rows(store, orders, found.order_ids)
     last.balances = [tuple(row[name] for name in _BALANCE) for row in balances]
-    slices = slices or [last]
-    if kept is not None:
-        kept.end(store_no, _basis(store, turn + len(slices)))
+    kept.end(store_no, _basis(store, turn + len(slices)))
     return slices
 
 
@@ -165,68 +136,99 @@ def _turn_name(store_no: int) -> str:
 
 
 def _fold(
-    connection: Connection, store: StoreState, rows: UnitRows, cells: SliceCells, turn: int, per_slice: int
+    connection: Connection, store: StoreState, rows: UnitRows, kept: KeptUnits, turn: int, per_slice: int
 ) -> list[Slice]:
-    members = [member for group in rows.groups for member in group]
     folded = list(fold_groups(store, rows))
-    totals = _TOTALS.rows(connection, members)
-    places = {(experiment_no, one.key) for _, result in folded for experiment_no, one in result.contributions}
-    cells.load({cell_no for _, _, _, cell_no, *_ in totals}, places)
-    was: dict[int, list[Total]] = {}
-    for unit_no, experiment_no, period, cell_no, *rest in totals:
-        total = Total(unit_no, experiment_no, period, cells.numbered(cell_no), *rest)
-        was.setdefault(unit_no, []).append(total)
-    timers = {unit_no: due_at_us for unit_no, due_at_us in _TIMERS.rows(connection, members)}
+    cells = SliceCells(connection, store)
+    standing = _standing(connection, cells, folded, kept)
     slices: list[Slice] = []
     for some in chunks(folded, per_slice):
         part = Slice(store.store_no, turn + len(slices))
-        old = {total[:3]: total for group, _ in some for member in group for total in was.get(member, ())}
-        _compare(store, cells, old, [pair for _, result in some for pair in result.contributions], part)
-        _set_timers(timers, some, part)
+        old = [standing[member] for group, _ in some for member in group]
+        totals = _compare(
+            store, cells, old, [pair for _, result in some for pair in result.contributions], part
+        )
+        _set_timers(standing, some, part)
+        for group, result in some:
+            if len(group) == 1:
+                kept.note(group[0], Standing(totals.get(group[0], ()), result.next_cart_due_us))
         slices.append(part)
     return slices
+
+
+def _standing(
+    connection: Connection,
+    cells: SliceCells,
+    folded: Sequence[tuple[tuple[int, ...], Folded]],
+    kept: KeptUnits,
+) -> dict[int, Standing]:
+    """What the ledger holds of the units that are folded: from it, where that is not known.
+
+    Their cells, old and new, are loaded.
+    """
+    members = [member for group, _ in folded for member in group]
+    standing = {member: known for member in members if (known := kept.standing(member)) is not None}
+    unknown = [member for member in members if member not in standing]
+    found = _TOTALS.rows(connection, unknown)
+    timers = dict(_TIMERS.rows(connection, unknown))
+    places = {(experiment_no, one.key) for _, result in folded for experiment_no, one in result.contributions}
+    places.update(place for known in standing.values() for place, _ in known.totals)
+    cells.load({cell_no for _, _, _, cell_no, *_ in found}, places)
+    totals: dict[int, list[tuple[Place, Total]]] = {unit_no: [] for unit_no in unknown}
+    for unit_no, experiment_no, period, cell_no, *rest in found:
+        index = cells.numbered(cell_no)
+        totals[unit_no].append((cells.place(index), Total(unit_no, experiment_no, period, index, *rest)))
+    standing.update((unit_no, Standing(found, timers.get(unit_no))) for unit_no, found in totals.items())
+    return standing
 
 
 def _compare(
     store: StoreState,
     cells: SliceCells,
-    old: dict[Enrolled, Total],
+    old: Sequence[Standing],
     new: list[tuple[int, Contribution]],
     part: Slice,
-) -> None:
-    """Note the totals that change, and what that does to their cells."""
+) -> dict[int, list[tuple[Place, Total]]]:
+    """Note the totals that change, and what that does to their cells; all totals by unit as they are now."""
     versions = caps_versions(store)
     units: Counter[Contributed] = Counter()
+    before = {
+        total[:3]: total._replace(cell=cells.index(place)) for known in old for place, total in known.totals
+    }
+    now: dict[int, list[tuple[Place, Total]]] = {}
     for experiment_no, one in new:
+        index = cells.index((experiment_no, one.key))
         total = Total(
             one.unit_no,
             experiment_no,
             one.period,
-            cells.index((experiment_no, one.key)),
+            index,
             versions[experiment_no],
             msgspec.json.encode(one.vector).decode(),
             msgspec.json.encode(one.bins).decode(),
         )
-        was = old.pop(total[:3], None)
+        now.setdefault(one.unit_no, []).append((cells.place(index), total))
+        was = before.pop(total[:3], None)
         if was != total:
             part.totals.append(total)
             units[total.cell, total.vector, total.bins] += 1
             if was is not None:
                 units[was.cell, was.vector, was.bins] -= 1
-    for place, was in old.items():
+    for place, was in before.items():
         part.gone.append(place)
         units[was.cell, was.vector, was.bins] -= 1
     part.cells = cells.changes({total.cell for total in part.totals}, units)
+    return now
 
 
 def _set_timers(
-    old: Mapping[int, int], folded: Sequence[tuple[tuple[int, ...], Folded]], part: Slice
+    standing: Mapping[int, Standing], folded: Sequence[tuple[tuple[int, ...], Folded]], part: Slice
 ) -> None:
-    """Note when the next cart of each group is given up, where that has changed; `old` is by unit_no."""
+    """Note when the next cart of each group is given up, where that has changed."""
+    old = {member: standing[member].cart_due_us for group, _ in folded for member in group}
     new = {group[0]: due for group, result in folded if (due := result.next_cart_due_us) is not None}
     part.timers = [(unit_no, part.store_no, due) for unit_no, due in new.items() if old.get(unit_no) != due]
-    members = (member for group, _ in folded for member in group)
-    part.timers_gone = [unit_no for unit_no in members if unit_no in old and unit_no not in new]
+    part.timers_gone = [unit_no for unit_no, due in old.items() if due is not None and unit_no not in new]
 
 
 _progress = schema.progress.c

@@ -26,11 +26,15 @@ class Marks:
     """The units and orders that have waited longest, and their marks."""
 
     numbers: list[int] = field(default_factory=list[int])
-    unit_nos: set[int] = field(default_factory=set[int])
     order_ids: set[str] = field(default_factory=set[str])
     events: dict[int, list[int]] = field(default_factory=dict[int, list[int]])  # that have come, by unit_no
     anew: set[int] = field(default_factory=set[int])  # units of which all is to be read anew
     is_all: bool = False  # nothing else waits
+
+    @property
+    def unit_nos(self) -> set[int]:
+        """The units."""
+        return self.anew | self.events.keys()
 
 
 def mark(connection: Connection, store_no: int, unit_nos: Iterable[int], order_ids: Iterable[str]) -> None:
@@ -60,17 +64,17 @@ def oldest(connection: Connection, store_no: int, limit: int) -> Marks:
     found = Marks()
     for mark_no, unit_no, order_id, event_no in rows:
         key = order_id if unit_no is None else unit_no
-        if key in chosen or len(chosen) < limit:
+        if key not in chosen:
+            if len(chosen) == limit:
+                continue
             chosen.add(key)
-            found.numbers.append(mark_no)
-            if unit_no is not None:
-                found.unit_nos.add(unit_no)
-                if event_no is None:
-                    found.anew.add(unit_no)
-                else:
-                    found.events.setdefault(unit_no, []).append(event_no)
-            if order_id is not None:
-                found.order_ids.add(order_id)
+        found.numbers.append(mark_no)
+        if order_id is not None:
+            found.order_ids.add(order_id)
+        if event_no is not None and unit_no is not None:
+            found.events.setdefault(unit_no, []).append(event_no)
+        elif unit_no is not None:
+            found.anew.add(unit_no)
     return replace(found, is_all=len(rows) < window and len(found.numbers) == len(rows))
 
 

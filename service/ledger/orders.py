@@ -46,6 +46,7 @@ class Orders:
         self.archive = None if root is None else archive or root
         """Where what is archived is read; None while nothing is."""
         self._rows: dict[str, list[OrderRow]] = {}
+        self._facts: dict[str, OrderFact | None] = {}
 
     def rows(self, order_ids: Iterable[str]) -> dict[str, list[OrderRow]]:
         """By order id what is recorded of it, in the order it was."""
@@ -59,8 +60,10 @@ class Orders:
 
     def facts(self, order_ids: Iterable[str]) -> dict[str, OrderFact]:
         """The orders by id, each with all that came later to it; what waits for its order is left out."""
-        facts = {order_id: order_fact(rows) for order_id, rows in self.rows(order_ids).items()}
-        return {order_id: fact for order_id, fact in facts.items() if fact is not None}
+        wanted = list(order_ids)
+        missing = [order_id for order_id in wanted if order_id not in self._facts]
+        self._facts.update((order_id, order_fact(rows)) for order_id, rows in self.rows(missing).items())
+        return {order_id: fact for order_id in wanted if (fact := self._facts[order_id]) is not None}
 
     def _read(self, order_ids: Sequence[str]) -> list[OrderRow]:
         found = _OF_ORDERS.rows(self._connection, order_ids, store_no=self.store_no)

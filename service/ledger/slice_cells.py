@@ -85,6 +85,10 @@ class SliceCells:
         """The index of a cell that was loaded by its number."""
         return self._by_number[cell_no]
 
+    def place(self, index: int) -> Place:
+        """Where the cell at an index lies."""
+        return self._places[index]
+
     def changes(self, used: Iterable[int], units: Mapping[Contributed, int]) -> dict[int, CellChange]:
         """The cells at the indices used, and those to which so many units are added (or taken away)."""
         moved: dict[int, list[tuple[Contributed, int]]] = {}

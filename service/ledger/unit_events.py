@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from service.archive.reading import read_archived
 from service.ledger import schema
 from service.ledger.links import Linked
 from service.ledger.orders import Orders, body_of
-from service.ledger.unit_rows import Fact, Reached, UnitRows
+from service.ledger.unit_rows import Fact, Reached
 
 SLOTS = {slot.value: slot for slot in Slot}
 CARTS = ("cart", "checkout_started", "abandonment")
@@ -68,13 +68,9 @@ def read_events_of(connection: Connection, event_nos: Collection[int]) -> Sequen
     return _EVENTS.of_events(connection, event_nos)
 
 
-def units_of_archived(connection: Connection, event_nos: Collection[int]) -> set[int]:
-    """The units that those of the events reach that have been archived."""
-    return {unit_no for unit_no, *_ in _ARCHIVED.of_events(connection, event_nos)}
-
-
-def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
-    """Note what reaches each unit; orders with all that came later to them."""
+def reached_by(events: Sequence[EventRow], orders: Orders) -> dict[int, list[Reached]]:
+    """What reaches each unit; orders with all that came later to them."""
+    found: dict[int, list[Reached]] = {}
     placed = orders.facts({row[_ORDER_ID] for row in events if row[_TYPE] == "order"})
     for unit_no, event_no, kinds, experiment_no, by_unit, period, kind, at_us, order_id, body in events:
         slot = SLOTS.get(kind)
@@ -83,7 +79,8 @@ def reach(rows: UnitRows, events: Iterable[EventRow], orders: Orders) -> None:
         else:
             fact = placed[order_id] if kind == "order" else _fact(kind, at_us, body)
         reached = Reached(event_no, kinds, experiment_no, by_unit, period, fact)
-        rows.reached.setdefault(unit_no, []).append(reached)
+        found.setdefault(unit_no, []).append(reached)
+    return found
 
 
 def _archived_events(

@@ -24,6 +24,21 @@ class Assigned(NamedTuple):
     share: int
 
 
+Enrolled = tuple[int, int, int]  # unit_no, experiment_no, period
+
+
+class Total(NamedTuple):
+    """What one enrolment contributes: a row of `unit_total`, but for the number of its cell."""
+
+    unit_no: int
+    experiment_no: int
+    period: int
+    cell: int  # index in the slice
+    caps_version: int
+    vector: str
+    bins: str
+
+
 class Reached(NamedTuple):
     """A fact as it reaches a unit."""
 
@@ -43,6 +58,4 @@ class UnitRows:
     linked: set[int]  # units that are a person's, by `identify`
     assignments: dict[int, list[Assigned]] = field(default_factory=dict)  # by unit_no
     reached: dict[int, list[Reached]] = field(default_factory=dict)  # by unit_no
-    features: dict[tuple[int, int, int], tuple[int, ...]] = field(
-        default_factory=dict[tuple[int, int, int], tuple[int, ...]]
-    )  # by unit_no, experiment_no and period
+    features: dict[Enrolled, tuple[int, ...]] = field(default_factory=dict[Enrolled, tuple[int, ...]])

@@ -41,6 +41,7 @@ def test_a_process_that_never_answers_is_replaced(
     empty_ledger: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = new_history(tmp_path / "a.db", empty_ledger)
+    monkeypatch.setattr(folding, "ANSWER_S", 30.0)  # in which it begins, also where many run
     try:
         service = history.shop.client.app.state.service
         service.folding._in_process = True
@@ -48,10 +49,10 @@ def test_a_process_that_never_answers_is_replaced(
         history.shop.get("/v1/experiments/by-visitor/report")  # folds what waits
         stuck = service.folding._process
         assert stuck is not None
-        monkeypatch.setattr(folding, "ANSWER_S", 5.0)  # it has begun, which may take longer where many run
+        monkeypatch.setattr(folding, "ANSWER_S", 5.0)
         stuck.send_signal(signal.SIGSTOP)
         history.assign(RULES["by-visitor"], {"unit_id": "b"}, [])
-        deadline = time.monotonic() + 200  # what was asked before the change may wait for 120
+        deadline = time.monotonic() + 200  # what was asked before the change waits for 30
         while service.folding._process in (None, stuck):
             assert time.monotonic() < deadline
             time.sleep(0.1)

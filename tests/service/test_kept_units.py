@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from service.ledger import fold_slices, folds, kept_units, schema
+from service.ledger import fold_slices, folds, kept_units, marks, schema
 from service.ledger.fold_slices import Slice, prepare, write
-from service.ledger.kept_units import KeptUnits
+from service.ledger.kept_units import Kept, KeptUnits
 from service.ledger.verify import verify
 from tests.service.archives import archive_events, url_of
 from tests.service.histories import RULES, History, new_history
@@ -207,6 +207,36 @@ def test_an_event_that_was_archived_before_it_was_folded_counts(
     assert report.pending_units == 0
 
 
+def test_who_enters_another_experiment_is_folded_in_both(history: History, folder: Folder) -> None:
+    history.assign(RULES["by-customer"], {"ids": {"customer": "a"}}, [])
+    folder.fold()
+    assert folder.is_exact()
+    _send(history, "then", {**_order("", 30), "ids": {"visitor": "a", "customer": "a"}})
+    folder.fold()
+    assert folder.is_exact()
+
+
+@pytest.mark.parametrize("facts_max", [1, 1000])
+def test_who_is_linked_counts_once_while_the_mark_of_the_link_waits(
+    history: History, folder: Folder, monkeypatch: pytest.MonkeyPatch, facts_max: int
+) -> None:
+    folder.kept = KeptUnits(facts_max)
+    _send(history, "first of what is kept", _order("a", 20))
+    folder.fold()
+    monkeypatch.setattr(marks, "WINDOW", 1)
+    _send(history, "hers", {"type": "rating", "ids": {"customer": "c"}, "score": 3, "scale": 5})
+    _send(history, "then", {"type": "click", "decision_id": history.made[0].decision_id})
+    _send(history, "link", {"type": "identify", "unit_id": "c", "anonymous_id": "a"})
+    (part,) = folder.prepare(units=2)
+    assert not part.is_all
+    folder.write([part])
+    assert verify(folder.database).is_exact
+    for number in (30, 31):
+        _send(history, f"order {number}", _order("a", number))
+        folder.fold()
+        assert folder.is_exact()
+
+
 @pytest.mark.parametrize("written", range(2))
 def test_what_was_not_written_is_folded_again(history: History, folder: Folder, written: int) -> None:
     for number, made in enumerate(history.made):
@@ -260,8 +290,12 @@ def _never(*_: Any) -> bool:
     return False
 
 
-def _none(*_: Any) -> set[str]:
-    return set()
+def _none(*_: Any) -> None:
+    return None
+
+
+def _nothing_came(*_: Any) -> dict[int, list[Any]]:
+    return {}
 
 
 def _always(*_: Any) -> int:
@@ -272,8 +306,9 @@ def _always(*_: Any) -> int:
     ("place", "name", "fault"),
     [
         (kept_units, "is_seen_earlier", _never),
-        (kept_units._Kept, "restate", _none),
-        (kept_units, "read_events_of", _none),
+        (Kept, "restate", _none),
+        (kept_units, "_come", _nothing_came),
+        (KeptUnits, "note", _none),
         (fold_slices, "_basis", _always),
     ],
 )
@@ -290,5 +325,7 @@ def test_planted_faults_would_be_caught(
         history, "before", *(_exposure(made) for made in history.made if made.unit != "b"), late=50 * MINUTE
     )
     _send(history, "refund", {"type": "refund", "order_id": "o0", "amount": 300})
+    folder.fold()
+    _send(history, "at last", _order("b", 40))
     folder.fold()
     assert not folder.is_exact()
