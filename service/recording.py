@@ -39,6 +39,7 @@ class _Known:
     decision_ids: dict[int, str] = field(default_factory=dict)  # raw id of a decision's unit, unless erased
     persons: dict[int, int] = field(default_factory=dict)
     linked: list[tuple[int, int]] = field(default_factory=list)  # new links: unit_no, person_no
+    is_sure: bool = True  # else the events are taken to be new
 
 
 async def record_many(
@@ -47,14 +48,12 @@ async def record_many(
     """Record events in order, adding their rows; one outcome each. `at_us` is the machine's time."""
     units = await units_of(ledger, batch, store, dict.fromkeys(_raw_ids(events)))
     known = await _read(ledger, batch, store, units, events)
-    outcomes: list[Outcome] = []
-    accepted: list[Arrived] = []
-    for event in events:
-        outcome = _judge(store, known, event)
-        outcomes.append(outcome)
-        if outcome == ACCEPTED:
-            accepted.append(event)
-            _remember(known, event)
+    outcomes = _judge_all(store, known, events)
+    if not known.is_sure and any(outcome != ACCEPTED for outcome in outcomes):
+        # Of an event that is on record, nothing but that is told, whatever else may be said of it.
+        known = await _read(ledger, batch, store, units, events, surely=True)
+        outcomes = _judge_all(store, known, events)
+    accepted = [event for event, outcome in zip(events, outcomes, strict=True) if outcome == ACCEPTED]
     if accepted:
         numbers = await ledger.event_numbers(len(accepted))
         _append(batch, store, known, accepted, numbers, at_us)
@@ -62,11 +61,20 @@ async def record_many(
 
 
 async def _read(
-    ledger: HotLedger, batch: Round, store: StoreState, units: Units, events: Sequence[Arrived]
+    ledger: HotLedger,
+    batch: Round,
+    store: StoreState,
+    units: Units,
+    events: Sequence[Arrived],
+    *,
+    surely: bool = False,
 ) -> _Known:
     known = _Known(units)
     mine = (store.store_no,)
-    known.events = await ledger.event_digests(batch, store, {event.event_id for event in events})
+    event_ids = {event.event_id for event in events}
+    digests = await ledger.event_digests(batch, store, event_ids, surely=surely)
+    known.is_sure = digests is not None
+    known.events.update(digests or {})
     order_ids = {event.order_id for event in events if event.order_id is not None}
     if order_ids:
         for kind, order_id, refund_id, digest, body in await ledger.lookup(
@@ -93,6 +101,17 @@ def _raw_ids(events: Iterable[Arrived]) -> list[str]:
     ids = [raw_id for event in events for raw_id in event.reach]
     linked = [e.struct.anonymous_id for e in events if isinstance(e.struct, wire.Identify)]
     return [*ids, *linked]
+
+
+def _judge_all(store: StoreState, known: _Known, events: Sequence[Arrived]) -> list[Outcome]:
+    """What becomes of each event, in order: what is accepted is known to those after it."""
+    outcomes: list[Outcome] = []
+    for event in events:
+        outcome = _judge(store, known, event)
+        outcomes.append(outcome)
+        if outcome == ACCEPTED:
+            _remember(known, event)
+    return outcomes
 
 
 def _judge(store: StoreState, known: _Known, event: Arrived) -> Outcome:

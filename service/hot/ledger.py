@@ -6,7 +6,7 @@ but the commit, so that a batch is decided in one go.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -44,7 +44,7 @@ class LedgerUnavailable(Exception):
 
 
 class LostRace(Exception):
-    """Another replica has just written one of these rows: look again and decide anew."""
+    """One of these rows is on record already, perhaps just written by another: look and decide anew."""
 
 
 class Round:
@@ -55,6 +55,7 @@ class Round:
         self.units: dict[tuple[int, bytes], int] = {}  # unit_no by store_no and hash
         self.sets: dict[int, Sets] = {}  # new candidate sets, by experiment_no
         self.event_keys: dict[tuple[int, str], bytes] = {}  # by store_no and event_id, where they are used
+        self.not_looked_up: set[int] = set()  # the stores of which events are taken to be new
 
     def add(self, append: Append, row: tuple[Any, ...]) -> None:
         """Append a row."""
@@ -100,9 +101,12 @@ class HotLedger(Protocol):
         ...
 
     async def event_digests(
-        self, batch: Round, store: StoreState, event_ids: Collection[str]
-    ) -> dict[str, bytes]:
-        """The digest of each event that is on record, by its id."""
+        self, batch: Round, store: StoreState, event_ids: Collection[str], *, surely: bool = False
+    ) -> Mapping[str, bytes] | None:
+        """The digest of each event that is on record, by its id.
+
+        Unless asked `surely` it may be None, not looked up; `commit` raises LostRace should one be on record.
+        """
         ...
 
     async def event_numbers(self, count: int) -> Sequence[int]:

@@ -45,6 +45,39 @@ SELECT nextval(numbers)
 FROM (SELECT pg_get_serial_sequence($1, $2)::regclass AS numbers OFFSET 0), generate_series(1, $3::integer)
 """
 
+ARCHIVED = "SELECT EXISTS (SELECT FROM archived_event WHERE store_no = ANY($1::integer[]))"
+LOOKED_UP_AFTER = 64
+
+
+class _Archived(Exception):
+    """Events that were taken to be new may be archived ones."""
+
+
+class News:
+    """Whether the events of a store's long lists are taken to be new until they are written.
+
+    To look 1,000 keys up costs as much as to write them, and nearly always they are new. A key that is on
+    record is met as a conflict, one that is archived is not: the archive is looked at after the rows are
+    written. Once some were not new, the next LOOKED_UP_AFTER lists are looked up: who repeats one thing
+    repeats more.
+    """
+
+    def __init__(self) -> None:
+        self._to_look_up: dict[int, int] = {}  # lists, by store_no
+
+    def is_trusted(self, store_no: int) -> bool:
+        """Whether the next list is taken to be new."""
+        return not self._to_look_up.get(store_no, 0)
+
+    def looked_up(self, store_no: int, *, was_needed: bool) -> None:
+        """A list has been looked up; whether it had to be."""
+        left = LOOKED_UP_AFTER if was_needed else self._to_look_up.get(store_no, 0) - 1
+        self._to_look_up[store_no] = max(0, left)
+
+    def were_not(self, store_no: int) -> None:
+        """A list was not all new."""
+        self._to_look_up[store_no] = LOOKED_UP_AFTER
+
 
 class PostgresLedger:
     """A PostgreSQL database, which other replicas write too."""
@@ -58,6 +91,7 @@ class PostgresLedger:
         self._unit_numbers: list[int] = []  # reserved
         self._idle: list[asyncpg.Connection] = []
         self._sets: dict[int, Sets] = {}
+        self._news = News()
 
     async def open(self) -> None:
         """Connect, unless the database is away: then it is connected to when it comes."""
@@ -129,10 +163,16 @@ class PostgresLedger:
         return numbers
 
     async def event_digests(
-        self, batch: Round, store: StoreState, event_ids: Collection[str]
-    ) -> dict[str, bytes]:
-        """The digest of each event that is on record, by its id."""
+        self, batch: Round, store: StoreState, event_ids: Collection[str], *, surely: bool = False
+    ) -> dict[str, bytes] | None:
+        """The digest of each event that is on record, by its id; of a long list only where some may be."""
+        if not surely and len(event_ids) >= COPIED_FROM and self._news.is_trusted(store.store_no):
+            batch.not_looked_up.add(store.store_no)
+            return None
+        batch.not_looked_up.discard(store.store_no)
         rows = await self.lookup(statements.EVENT_DIGESTS, (store.store_no,), event_ids)
+        if len(event_ids) >= COPIED_FROM:
+            self._news.looked_up(store.store_no, was_needed=surely or bool(rows))
         return {event_id: digest for event_id, digest in rows}
 
     async def event_numbers(self, count: int) -> Sequence[int]:
@@ -151,8 +191,10 @@ class PostgresLedger:
             async with self._connection() as connection:
                 await self._append(connection, batch)
         except Exception as error:
-            if getattr(error, "sqlstate", None) in _RACES:
+            if isinstance(error, _Archived) or getattr(error, "sqlstate", None) in _RACES:
                 self._sets.clear()
+                for store_no in batch.not_looked_up:
+                    self._news.were_not(store_no)
                 raise LostRace(str(error)) from error
             raise _unavailable(error) from error
         for experiment_no, sets in batch.sets.items():
@@ -163,11 +205,14 @@ class PostgresLedger:
         """Append and commit: a statement is a transaction of its own, unless there is more to say."""
         linked = batch.rows[statements.PERSON.table]
         is_long = len(batch.rows[statements.EVENT.table]) >= COPIED_FROM
-        if not linked and not is_long:
+        if not linked and not is_long:  # what was not looked up is long
             await _insert(connection, batch)
             return
         async with connection.transaction():
             await (_copy if is_long else _insert)(connection, batch)
+            # After it: what was archived meanwhile is seen now, and what is still hot was met as a conflict.
+            if batch.not_looked_up and await connection.fetchval(ARCHIVED, list(batch.not_looked_up)):
+                raise _Archived("events of this store have been archived")
             if not linked:
                 return
             persons = [person_no for _, person_no in linked]

@@ -158,7 +158,7 @@ class SqliteLedger:
         return found
 
     async def event_digests(
-        self, batch: Round, store: StoreState, event_ids: Collection[str]
+        self, batch: Round, store: StoreState, event_ids: Collection[str], *, surely: bool = False
     ) -> dict[str, bytes]:
         """The digest of each event that is on record, by its id: found in memory, else in `event_by_key`."""
         keys = {(store.store_no, event_id): event_key(store.secret, event_id) for event_id in event_ids}
