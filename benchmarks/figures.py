@@ -133,6 +133,12 @@ def _simulated(label: str, name: str, at_least: float) -> Goal:
     )
 
 
+def _folding_over_taking(rounds: list[dict[str, float]]) -> list[float]:
+    """Of rounds in which anything waited; a folder that kept up has done as much as was to be seen."""
+    compared = [found["cpu_ratio"] for found in rounds if "cpu_ratio" in found]
+    return compared or [1.0 for found in rounds if found["share_waiting"] == 0]
+
+
 def _year(label: str, smaller: int) -> Goal:
     return Goal(
         f"CPU per customer of a simulated year of 1 million over one of {label}",
@@ -166,12 +172,9 @@ GOALS = [
         profile="sqlite new",
     ),
     Goal(
-        "folding over taking events in bodies of 100, same core",
+        "folding over taking events in bodies of 100, same core, 9 s of them waiting",
         "folding",
-        lambda data: (
-            [found["cpu_ratio"] for found in data["rounds"] if "cpu_ratio" in found]
-            or [1.0 for found in data["rounds"] if found["share_waiting"] == 0]
-        ),
+        lambda data: _folding_over_taking(data["behind"][-1]["rounds"]),
         at_least=1,
         profile="sqlite folding",
     ),

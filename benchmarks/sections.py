@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from benchmarks import shop
 from benchmarks.parts.peers import LACKS
 from benchmarks.parts.simulation import TEXTBOOK, over
 from benchmarks.peers.install import MABWISER, OBP, PYMAB
@@ -92,14 +93,29 @@ def latency(data: dict[str, Any]) -> list[str]:
 
 def folding(data: dict[str, Any]) -> list[str]:
     """Taking and folding."""
-    taken = f"Events in bodies of 100 were taken at {data['ingest_per_s']:,.0f} a second"
-    if "fold_per_s" not in data:
-        return [f"{taken}, and none waited to be folded when the last had been taken."]
+    rows = [
+        "| taken for | events a second | waiting then | folded a second | of the rate of taking | "
+        "CPU µs to take | CPU µs to fold | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in data["behind"]:
+        folded = (
+            f"{one['fold_per_s']:,.0f} | {one['rate_ratio']:.2f} | {one['ingest_cpu_us']:.0f} | "
+            f"{one['fold_cpu_us']:.0f} | {one['cpu_ratio']:.2f}"
+            if "fold_per_s" in one
+            else "– | – | – | – | –"
+        )
+        rows.append(
+            f"| {one['seconds']:.0f} s | {one['ingest_per_s']:,.0f} | {100 * one['share_waiting']:.0f} % | "
+            f"{folded} |"
+        )
     return [
-        f"{taken} with the folder at work; {100 * data['share_waiting']:.0f} % waited when the last had "
-        f"been taken, and were folded at {data['fold_per_s']:,.0f} a second ({data['rate_ratio']:.2f} of "
-        f"the rate of taking). An event costs {data['ingest_cpu_us']:.0f} µs of CPU to take and "
-        f"{data['fold_cpu_us']:.0f} µs to fold."
+        *rows,
+        "",
+        f"Events in bodies of 100, of {shop.KNOWN_UNITS:,} shoppers in no order, with the folder at work; "
+        "then it has the process to itself. A unit is folded once, however many of its events wait: the "
+        "longer the folder was kept from its work, the less an event costs it, so that it falls behind by "
+        "seconds, no more.",
     ]
 
 

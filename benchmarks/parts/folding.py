@@ -11,9 +11,12 @@ from benchmarks.bench import Bench
 from benchmarks.databases import counts, newest_mark
 from benchmarks.rounds import Sample, cpu_seconds_of_all
 from benchmarks.servers import Rialto, rialto
+from benchmarks.wrk import Load
 
 PER_BODY = 100
 CONNECTIONS = 16
+LONGER = 3
+"""How many times as long events are taken in the long rounds: the more wait, the less one costs to fold."""
 
 
 def folding(bench: Bench) -> dict[str, Any]:
@@ -22,27 +25,35 @@ def folding(bench: Bench) -> dict[str, Any]:
     The folder works while events come too. What it costs is taken from the time it has the process to itself:
     CPU per event folded there, and the rest of all CPU is what an event costs to take.
     """
-    rounds: list[dict[str, float]] = []
+    found: dict[int, list[dict[str, float]]] = {1: [], LONGER: []}
     with bench.folder() as folder, rialto(folder) as server:
         load = shop.events(server.backend, PER_BODY, shop.known_units(), server.decisions)
         marks = _Marks(server)
         marks.wait_after(server.measure(load, 0.5, connections=CONNECTIONS))
         for _ in range(bench.rounds):
-            cpu_before = cpu_seconds_of_all(server.pid)
-            sample = server.measure(load, bench.seconds, connections=CONNECTIONS)
-            cpu_taken, start = cpu_seconds_of_all(server.pid), time.perf_counter()
-            waiting = marks.wait_after(sample)
-            rounds.append(
-                fold_figures(
-                    events=sample.items,
-                    ingest_s=sample.seconds,
-                    waiting=waiting,
-                    drain_s=time.perf_counter() - start,
-                    drain_cpu_s=cpu_seconds_of_all(server.pid) - cpu_taken,
-                    cpu_s=cpu_seconds_of_all(server.pid) - cpu_before,
-                )
-            )
-        return {"rounds": rounds, "ledger": server.check_ledger()} | _medians(rounds)
+            for times, rounds in found.items():
+                rounds.append(_round(server, load, marks, times * bench.seconds))
+        ledger = server.check_ledger()
+    behind = [
+        {"seconds": times * bench.seconds, "rounds": rounds, **_medians(rounds)}
+        for times, rounds in found.items()
+    ]
+    return {"behind": behind, "ledger": ledger}
+
+
+def _round(server: Rialto, load: Load, marks: _Marks, seconds: float) -> dict[str, float]:
+    cpu_before = cpu_seconds_of_all(server.pid)
+    sample = server.measure(load, seconds, connections=CONNECTIONS)
+    cpu_taken, start = cpu_seconds_of_all(server.pid), time.perf_counter()
+    waiting = marks.wait_after(sample)
+    return fold_figures(
+        events=sample.items,
+        ingest_s=sample.seconds,
+        waiting=waiting,
+        drain_s=time.perf_counter() - start,
+        drain_cpu_s=cpu_seconds_of_all(server.pid) - cpu_taken,
+        cpu_s=cpu_seconds_of_all(server.pid) - cpu_before,
+    )
 
 
 def fold_figures(

@@ -53,6 +53,28 @@ def test_a_unit_is_folded_once_however_often_it_waits(waiting: tuple[Database, i
     assert _is_all_folded(database)
 
 
+@pytest.mark.parametrize(("worth_looking", "taken", "folds"), [(0.5, 6, 3), (1.0, 3, 4)])
+def test_marks_are_looked_for_as_long_as_it_is_worth_it(
+    waiting: tuple[Database, int],
+    monkeypatch: pytest.MonkeyPatch,
+    worth_looking: float,
+    taken: int,
+    folds: int,
+) -> None:
+    """The marks are of a, b and c in turn; three of the first four are of two units."""
+    monkeypatch.setattr(marks, "WINDOW", 2)
+    monkeypatch.setattr(marks, "WORTH_LOOKING", worth_looking)
+    database, store_no = waiting
+    sizes: list[int] = []
+    while slices := _prepare(database, store_no, units=2):
+        (part,) = slices
+        sizes.append(len(part.marks))
+        assert part.is_all == (sum(sizes) == 12)
+        _write(database, part)
+    assert (sizes[0], len(sizes)) == (taken, folds)
+    assert _is_all_folded(database)
+
+
 @pytest.mark.parametrize("written", range(4))
 def test_slices_cut_short_are_folded_again(waiting: tuple[Database, int], written: int) -> None:
     """Each is exact by itself, also where two make the same new cell; the marks go with the last."""
