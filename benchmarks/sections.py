@@ -114,8 +114,8 @@ def folding(data: dict[str, Any]) -> list[str]:
         "",
         f"Events in bodies of 100, of {shop.KNOWN_UNITS:,} shoppers in no order, with the folder at work; "
         "then it has the process to itself. A unit is folded once, however many of its events wait: the "
-        "longer the folder was kept from its work, the less an event costs it, so that it falls behind by "
-        "seconds, no more.",
+        "longer the folder was kept from its work, the less an event costs it, until it keeps up. The more "
+        "shoppers there are at a time, the later that is.",
     ]
 
 
