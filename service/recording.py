@@ -47,7 +47,9 @@ async def record_many(
 ) -> list[Outcome]:
     """Record events in order, adding their rows; one outcome each. `at_us` is the machine's time."""
     units = await units_of(ledger, batch, store, dict.fromkeys(_raw_ids(events)))
-    known = await _read(ledger, batch, store, units, events)
+    # To judge a link gives numbers to the ids it names: not before it is known to be no repeat.
+    has_links = any(type(event.struct) is wire.Identify for event in events)
+    known = await _read(ledger, batch, store, units, events, surely=has_links)
     outcomes = _judge_all(store, known, events)
     if not known.is_sure and any(outcome != ACCEPTED for outcome in outcomes):
         # Of an event that is on record, nothing but that is told, whatever else may be said of it.

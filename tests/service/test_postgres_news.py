@@ -21,6 +21,7 @@ from tests.service.conftest import Shop, be_patient, new_stores
 
 LISTS, LENGTH = 60, 6
 WHEN = "2026-01-05T10:00:00Z"
+NOWHERE = "d_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
 @pytest.fixture
@@ -76,8 +77,9 @@ class Lists:
         refund = {"type": "refund", "order_id": f"o{r.randint(0, number + 9)}", "amount": 10}
         refund |= {"currency": r.choice(["EUR", "USD"]), "refund_id": f"r{r.randint(0, 9)}"}
         link = {"type": "identify", "unit_id": f"c{r.randint(0, 3)}", "anonymous_id": f"a{r.randint(0, 9)}"}
-        lost = {"type": "click", "decision_id": "d_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
-        what = r.choice([rating(""), order, order, refund, refund, link, lost])
+        lost = {"type": "click", "decision_id": NOWHERE}
+        others = [rating(""), order, order, refund, refund, lost]
+        what = link if r.random() < 0.03 else r.choice(others)  # a list with a link is looked up at once
         self._made.append({**what, "event_id": f"e{number}", "occurred_at": WHEN})
         return self._made[-1]
 
@@ -134,6 +136,15 @@ def test_what_contradicts_an_event_and_its_order_is_told_of_the_event(
     (refused,) = send(shop, [{**IN_EUROS, "amount": 2000}])["rejected"]
     assert refused["problem"]["errors"][0]["pointer"] == "/event_id"
     assert trusted == [True, True]
+
+
+def test_ids_of_a_link_that_is_refused_are_not_kept(shop: Shop) -> None:
+    assert send(shop, [rating("1"), IN_EUROS])["accepted"] == 2
+    link = {"event_id": "1", "type": "identify", "occurred_at": WHEN, "unit_id": "c", "anonymous_id": "v"}
+    other = {**IN_EUROS, "event_id": "3", "amount": 2000}
+    assert len(send(shop, [link, other])["rejected"]) == 2
+    with shop.database.read() as connection:
+        assert connection.execute(select(schema.unit.c.raw_id)).scalars().all() == ["a"]
 
 
 def test_what_has_been_archived_is_not_new(shop: Shop, trusted: list[bool]) -> None:
